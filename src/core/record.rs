@@ -1,0 +1,263 @@
+//! The fact that stays: what is known about the end of a run. Its JSON form is the contract of `stead why --json`.
+
+use super::clock::{Millis, Wall};
+use super::spec::Signal;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Why a run ended. Closed: a new cause is a new version of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    Success,
+    ExitCode,
+    Signal,
+    CoreDump,
+    MemoryCap,
+    OomKill,
+    OomKillHost,
+    HealthCheck,
+    StartTimeout,
+    SpawnFailed,
+    Lost,
+    Manual,
+    Reload,
+    ConfigChange,
+    Cron,
+    Watch,
+    Shutdown,
+}
+
+impl Cause {
+    /// The word in JSON and on the screen.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Cause::Success => "success",
+            Cause::ExitCode => "exit-code",
+            Cause::Signal => "signal",
+            Cause::CoreDump => "core-dump",
+            Cause::MemoryCap => "memory-cap",
+            Cause::OomKill => "oom-kill",
+            Cause::OomKillHost => "oom-kill-host",
+            Cause::HealthCheck => "health-check",
+            Cause::StartTimeout => "start-timeout",
+            Cause::SpawnFailed => "spawn-failed",
+            Cause::Lost => "lost",
+            Cause::Manual => "manual",
+            Cause::Reload => "reload",
+            Cause::ConfigChange => "config-change",
+            Cause::Cron => "cron",
+            Cause::Watch => "watch",
+            Cause::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// How sure the cause is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    Certain,
+    Likely,
+    Unknown,
+}
+
+/// Who asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    pub uid: Option<u32>,
+    pub pid: Option<i32>,
+    /// The command line.
+    pub command: Option<String>,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// `flask-app#3`.
+    pub run: String,
+    pub instance: String,
+    pub pid: Option<i32>,
+    pub started_at: Option<Wall>,
+    pub ended_at: Wall,
+    pub uptime_ms: Option<Millis>,
+    pub cause: Cause,
+    pub planned: bool,
+    pub confidence: Confidence,
+    /// One plain sentence.
+    pub summary: String,
+    pub exit_code: Option<i32>,
+    pub signal: Option<Signal>,
+    pub core_dumped: bool,
+    /// Type and message of the exception, with numbers, ids and paths folded.
+    pub signature: Option<String>,
+    pub actor: Option<Actor>,
+    pub memory: Memory,
+    pub evidence: Evidence,
+    /// Processes of the tree that outlived the main process.
+    pub left_behind: u32,
+    pub next: Next,
+}
+
+/// Memory of the tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    pub last_bytes: Option<u64>,
+    pub peak_bytes: Option<u64>,
+    pub cap_bytes: Option<u64>,
+    pub wall_bytes: Option<u64>,
+}
+
+/// What the cause rests on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The last lines of the run's stderr, oldest first.
+    pub stderr_tail: Vec<String>,
+    pub exception: Option<Exception>,
+    pub oom: Oom,
+    pub kernel_log: Vec<String>,
+    pub probe: Option<serde_json::Value>,
+    pub watch_path: Option<String>,
+    pub spawn: Option<SpawnFailure>,
+    pub sender: Option<Actor>,
+}
+
+/// An exception that ended the run, as its traceback says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exception {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub message: String,
+    /// `file:line` of the innermost frame in the app's own code.
+    pub location: Option<String>,
+}
+
+/// Numbers of kills by the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oom {
+    pub own: u64,
+    pub host: u64,
+    pub killed_pid: Option<i32>,
+    pub killed_name: Option<String>,
+}
+
+/// Where a spawn failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpawnFailure {
+    pub stage: String,
+    /// A name: `ENOENT`.
+    pub errno: String,
+}
+
+/// What follows, and by which rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Next {
+    pub action: NextAction,
+    pub delay_ms: Option<Millis>,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NextAction {
+    Restart,
+    Stop,
+    GiveUp,
+    Delete,
+}
+
+/// What has been counted since the last `reset`. It is written with every line of the journal, so that the last line is enough.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Exit records.
+    pub total: u64,
+    pub planned: u64,
+    pub unplanned: u64,
+    /// Runs spawned after another.
+    pub restarts: u64,
+    /// Runs spawned after an unplanned end.
+    pub restarts_unplanned: u64,
+    pub since: Option<Wall>,
+    pub by_cause: Vec<CauseCount>,
+}
+
+/// One row of `by_cause`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CauseCount {
+    pub cause: Cause,
+    pub signature: Option<String>,
+    pub count: u64,
+    pub first_at: Wall,
+    pub last_at: Wall,
+}
+
+/// Rows of `by_cause` that are kept per instance; signatures beyond it fall into their cause's row without signature, so that a
+/// message that never repeats can't grow the journal's lines for ever.
+const MAX_CAUSES: usize = 48;
+
+impl Tally {
+    /// Counts one more record.
+    pub fn count(&mut self, record: &Record) {
+        self.total += 1;
+        if record.planned {
+            self.planned += 1;
+        } else {
+            self.unplanned += 1;
+        }
+        self.since.get_or_insert(record.started_at.unwrap_or(record.ended_at));
+        let full = self.by_cause.len() >= MAX_CAUSES;
+        let find = |rows: &[CauseCount], signature: &Option<String>| {
+            rows.iter().position(|row| row.cause == record.cause && row.signature == *signature)
+        };
+        let mut signature = record.signature.clone();
+        let mut at = find(&self.by_cause, &signature);
+        if at.is_none() && full {
+            signature = None;
+            at = find(&self.by_cause, &signature);
+        }
+        match at {
+            Some(at) => {
+                self.by_cause[at].count += 1;
+                self.by_cause[at].last_at = record.ended_at;
+            }
+            None => self.by_cause.push(CauseCount {
+                cause: record.cause,
+                signature,
+                count: 1,
+                first_at: record.ended_at,
+                last_at: record.ended_at,
+            }),
+        }
+    }
+
+    /// The sum of several instances' tallies, most frequent cause first.
+    #[must_use]
+    pub fn merged<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> Tally {
+        let mut sum = Tally::default();
+        let mut rows: BTreeMap<(Cause, Option<String>), CauseCount> = BTreeMap::new();
+        for tally in tallies {
+            sum.total += tally.total;
+            sum.planned += tally.planned;
+            sum.unplanned += tally.unplanned;
+            sum.restarts += tally.restarts;
+            sum.restarts_unplanned += tally.restarts_unplanned;
+            sum.since = match (sum.since, tally.since) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            for row in &tally.by_cause {
+                rows.entry((row.cause, row.signature.clone()))
+                    .and_modify(|sum| {
+                        sum.count += row.count;
+                        sum.first_at = sum.first_at.min(row.first_at);
+                        sum.last_at = sum.last_at.max(row.last_at);
+                    })
+                    .or_insert_with(|| row.clone());
+            }
+        }
+        sum.by_cause = rows.into_values().collect();
+        sum.by_cause.sort_by_key(|row| std::cmp::Reverse((row.count, row.last_at)));
+        sum
+    }
+}

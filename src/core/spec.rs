@@ -1,0 +1,308 @@
+//! The wish: what an app shall be. Everything is resolved; nothing in here is still text to be interpreted.
+
+use super::clock::Millis;
+use super::name::AppName;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+
+/// Environment variables.
+pub type Env = BTreeMap<String, String>;
+
+/// An app. Two specs that are equal need no restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    pub name: AppName,
+    pub namespace: String,
+    /// `script` as the user wrote it, for people.
+    pub script: String,
+    /// The program and its arguments. The program is an absolute path, or a bare name for PATH.
+    pub command: Vec<String>,
+    pub cwd: PathBuf,
+    /// What the file says: `env_file`, then `env`, then `env_<name>`.
+    pub env: Env,
+    /// `None`: one instance with the app's own name. `Some(n)`: `NAME-0` to `NAME-(n-1)`.
+    pub instances: Option<u32>,
+    /// The variable that carries an instance's number.
+    pub instance_var: String,
+    pub autostart: bool,
+    pub policy: Policy,
+    pub stop: Stop,
+    pub identity: Option<Identity>,
+    pub umask: Option<u32>,
+    pub nice: Option<i32>,
+    pub limits: BTreeMap<Resource, Limit>,
+    pub logs: Logs,
+    pub pid_file: Option<PathBuf>,
+    /// The cap on the whole tree's memory.
+    pub max_memory_restart: Option<Bytes>,
+    /// Sockets that every run inherits from fd 3 on, in this order.
+    pub listen: Vec<Listen>,
+}
+
+/// When a run that ended is followed by another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    pub autorestart: bool,
+    pub restart_delay: Millis,
+    /// First delay of the exponential backoff; it replaces `restart_delay`.
+    pub exp_backoff_restart_delay: Option<Millis>,
+    pub min_uptime: Millis,
+    pub max_restarts: u32,
+    pub stop_exit_codes: BTreeSet<i32>,
+}
+
+impl Default for Policy {
+    /// PM2's defaults.
+    fn default() -> Policy {
+        Policy {
+            autorestart: true,
+            restart_delay: Millis(0),
+            exp_backoff_restart_delay: None,
+            min_uptime: Millis(1000),
+            max_restarts: 16,
+            stop_exit_codes: BTreeSet::new(),
+        }
+    }
+}
+
+/// How a run is ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    pub kill_signal: Signal,
+    /// From the first signal to SIGKILL.
+    pub kill_timeout: Millis,
+    pub kill_mode: KillMode,
+}
+
+impl Default for Stop {
+    /// PM2's defaults: SIGINT to the tree, SIGKILL after 1.6 s.
+    fn default() -> Stop {
+        Stop { kill_signal: Signal::INT, kill_timeout: Millis(1600), kill_mode: KillMode::Tree }
+    }
+}
+
+/// Who gets the signals of a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KillMode {
+    /// The kill signal and SIGKILL to every process of the tree.
+    Tree,
+    /// The kill signal to the main process, SIGKILL to the tree.
+    Mixed,
+    /// Both to the main process only (`treekill: false`).
+    Main,
+}
+
+/// A user to become, with every supplementary group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub user: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+/// Where output goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logs {
+    /// `None`: `$STEAD_HOME/logs/<name>.out.log`.
+    pub out: Option<PathBuf>,
+    /// `None`: `$STEAD_HOME/logs/<name>.err.log`.
+    pub err: Option<PathBuf>,
+    /// A file that gets both streams as well.
+    pub combined: Option<PathBuf>,
+    /// Instances share one file; else `-<n>` is put before `.log`.
+    pub merge: bool,
+    pub disabled: bool,
+    /// A strftime format that is put before each line.
+    pub timestamp: Option<String>,
+    pub max_size: Bytes,
+    pub keep: u32,
+}
+
+impl Default for Logs {
+    fn default() -> Logs {
+        Logs {
+            out: None,
+            err: None,
+            combined: None,
+            merge: false,
+            disabled: false,
+            timestamp: None,
+            max_size: Bytes(50 << 20),
+            keep: 5,
+        }
+    }
+}
+
+/// A number of bytes. `M` is MiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    /// `512 B`, `4.0K`, `80M`, `1.5G`: three figures at most.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut value = self.0 as f64;
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        for unit in ["K", "M", "G", "T", "P"] {
+            value /= 1024.0;
+            if value < 9.95 {
+                let text = format!("{value:.1}");
+                return write!(f, "{}{unit}", text.strip_suffix(".0").unwrap_or(&text));
+            }
+            if value < 1023.5 || unit == "P" {
+                return write!(f, "{value:.0}{unit}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A resource of setrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    As,
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}
+
+/// Soft and hard limit; `None` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    pub soft: Option<u64>,
+    pub hard: Option<u64>,
+}
+
+/// A socket that stead holds for an app.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Listen {
+    /// `HOST:PORT`; the host is resolved when the socket is bound.
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => f.write_str(address),
+            Listen::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// A signal, by its Linux number (x86-64, arm64, riscv64: the same).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Signal(pub i32);
+
+/// signal(7), in order from 1.
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
+];
+
+impl Signal {
+    pub const HUP: Signal = Signal(1);
+    pub const INT: Signal = Signal(2);
+    pub const KILL: Signal = Signal(9);
+    pub const TERM: Signal = Signal(15);
+
+    /// Reads `SIGTERM`, `term`, or `15`.
+    ///
+    /// # Errors
+    /// A sentence that names the text.
+    pub fn parse(text: &str) -> Result<Signal, String> {
+        let upper = text.trim().to_ascii_uppercase();
+        let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
+        if let Ok(number) = bare.parse::<i32>() {
+            if (1..=64).contains(&number) {
+                return Ok(Signal(number));
+            }
+            return Err(format!("no signal has the number {number} (1 to 64)"));
+        }
+        if let Some(offset) =
+            bare.strip_prefix("RTMIN").and_then(|rest| rest.trim_start_matches('+').parse::<i32>().ok())
+        {
+            if (0..=30).contains(&offset) {
+                return Ok(Signal(34 + offset));
+            }
+        }
+        match SIGNALS.iter().position(|name| *name == bare) {
+            Some(index) => Ok(Signal(index as i32 + 1)),
+            None if bare == "POLL" => Ok(Signal(29)),
+            None => Err(format!("unknown signal `{text}` (for example SIGINT, SIGTERM, SIGQUIT, SIGHUP)")),
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match usize::try_from(self.0 - 1).ok().and_then(|index| SIGNALS.get(index)) {
+            Some(name) => write!(f, "SIG{name}"),
+            None if self.0 >= 34 => write!(f, "SIGRTMIN+{}", self.0 - 34),
+            None => write!(f, "SIG{}", self.0),
+        }
+    }
+}
+
+impl TryFrom<String> for Signal {
+    type Error = String;
+    fn try_from(text: String) -> Result<Signal, String> {
+        Signal::parse(&text)
+    }
+}
+
+impl From<Signal> for String {
+    fn from(signal: Signal) -> String {
+        signal.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        assert_eq!(Signal::parse("sigterm"), Ok(Signal::TERM));
+        assert_eq!(Signal::parse("INT"), Ok(Signal::INT));
+        assert_eq!(Signal::parse("9"), Ok(Signal::KILL));
+        assert_eq!(Signal(11).to_string(), "SIGSEGV");
+        assert_eq!(Signal::parse("RTMIN+3").unwrap().to_string(), "SIGRTMIN+3");
+        assert!(Signal::parse("SIGFOO").is_err());
+        assert!(Signal::parse("0").is_err());
+    }
+
+    #[test]
+    fn sizes_have_three_figures_at_most() {
+        for (bytes, words) in [
+            (512, "512 B"),
+            (4096, "4K"),
+            (83_886_080, "80M"),
+            (1_610_612_736, "1.5G"),
+            (1 << 30, "1G"),
+            (1_073_741_823, "1G"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), words);
+        }
+    }
+}
