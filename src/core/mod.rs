@@ -1,10 +1,22 @@
 //! Everything that is decided, and nothing that is touched: no process, file, clock, or chance.
 //!
-//! Read [`spec`] (the wish), [`record`] (the fact), [`instance`] (one life after another), [`fleet`] (all of them).
+//! Read [`spec`] (the wish), [`record`] (the fact), [`event`] and [`action`] (the two sides of the wall), [`instance`] (one life
+//! after another), [`fleet`] (all of them).
 
+pub mod action;
+mod ask;
+pub mod backoff;
+pub mod cause;
+pub mod change;
 pub mod clock;
 pub mod command;
+pub mod event;
+pub mod fleet;
+pub mod instance;
 pub mod name;
 pub mod record;
+pub mod recover;
 pub mod spec;
+mod target;
 pub mod view;
+mod wait;

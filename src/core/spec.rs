@@ -241,10 +241,9 @@ impl Signal {
         }
         if let Some(offset) =
             bare.strip_prefix("RTMIN").and_then(|rest| rest.trim_start_matches('+').parse::<i32>().ok())
+            && (0..=30).contains(&offset)
         {
-            if (0..=30).contains(&offset) {
-                return Ok(Signal(34 + offset));
-            }
+            return Ok(Signal(34 + offset));
         }
         match SIGNALS.iter().position(|name| *name == bare) {
             Some(index) => Ok(Signal(index as i32 + 1)),

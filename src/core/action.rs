@@ -1,0 +1,118 @@
+//! What shall be done, as plain data. The daemon performs it to the letter and never decides.
+
+use super::clock::{Millis, Mono, Wall};
+use super::command::{Refusal, Reply};
+use super::event::RunNote;
+use super::name::{AppName, Id, RunId, Ticket};
+use super::record::{Record, Tally};
+use super::spec::{Env, Signal, Spec};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub enum Action {
+    /// Answered by `Spawned` or `SpawnFailed`.
+    Spawn(Box<Order>),
+    /// To the keeper, before the first signal of a stop.
+    Note {
+        run: RunId,
+        note: RunNote,
+    },
+    Signal {
+        run: RunId,
+        to: To,
+        signal: Signal,
+    },
+    /// Wait until the tree is empty (or, without `tree`, do not) and its output is in the logs; answered by `Finished`.
+    Finish {
+        run: RunId,
+        tree: bool,
+    },
+    /// Written before any action that follows it.
+    Journal {
+        app: AppName,
+        line: Box<Line>,
+    },
+    Forget {
+        run: RunId,
+    },
+    /// Write the wanted set, before any action that follows it.
+    Persist,
+    /// Write the wanted set to `saved.json` and answer.
+    Save {
+        ticket: Ticket,
+        force: bool,
+    },
+    Reply {
+        ticket: Ticket,
+        result: Result<Reply, Refusal>,
+    },
+    Flush {
+        ids: Vec<Id>,
+    },
+    /// The app is gone: its listening sockets are closed.
+    Release {
+        app: AppName,
+    },
+    /// Everything has ended: tell the keeper and end.
+    Bye,
+}
+
+/// Who gets a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    Main,
+    Tree,
+}
+
+/// A run to be spawned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    pub run: RunId,
+    pub slot: u32,
+    pub note: RunNote,
+    pub spec: Arc<Spec>,
+    pub environment: Arc<Env>,
+}
+
+/// A line of an app's journal. Each carries what has been counted up to it: the last line of an instance is enough.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub instance: String,
+    pub id: Id,
+    pub run: RunId,
+    pub seq: u64,
+    pub tally: Tally,
+    pub streak: Streak,
+    pub entry: Entry,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// Without an `End` to it, and unknown to the keeper: the run is lost.
+    Start {
+        pid: i32,
+        at: Wall,
+    },
+    End {
+        record: Box<Record>,
+        at: Mono,
+    },
+    Reset {
+        at: Wall,
+    },
+}
+
+/// What the restart policy remembers from one run to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streak {
+    /// Unplanned ends below `min_uptime` since a run last lived 30 s.
+    pub short: u32,
+    /// The last delay of the exponential backoff.
+    pub delay: Option<Millis>,
+    /// The last ten unplanned ends, oldest first.
+    pub recent: VecDeque<Mono>,
+}

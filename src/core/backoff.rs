@@ -1,0 +1,134 @@
+//! Whether, and after how long, a run is followed by another.
+
+use super::action::Streak;
+use super::clock::{Millis, Mono};
+use super::event::ExitStatus;
+use super::record::{Next, NextAction};
+use super::spec::Policy;
+
+/// A run that lives this long proves the app well: counts and delays start again. PM2's EXP_BACKOFF_RESET_TIMER.
+pub const STABLE: Millis = Millis(30_000);
+
+/// The longest delay of the exponential backoff. PM2's.
+pub const LONGEST_DELAY: Millis = Millis(15_000);
+
+/// Unplanned ends in [`LOOP_WINDOW`] that are called a crash loop.
+pub const LOOP_ENDS: usize = 10;
+pub const LOOP_WINDOW: Millis = Millis(600_000);
+
+/// An end that nobody asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct UnplannedEnd {
+    /// `None`: the spawn failed.
+    pub status: Option<ExitStatus>,
+    pub uptime: Millis,
+    pub at: Mono,
+}
+
+/// Does this end need no other run: a job that is done, or a code the file names?
+#[must_use]
+pub fn is_done(policy: &Policy, status: ExitStatus) -> bool {
+    match status {
+        ExitStatus::Code(code) => policy.stop_exit_codes.contains(&code) || (code == 0 && !policy.autorestart),
+        ExitStatus::Signal { .. } => false,
+    }
+}
+
+/// Decides what follows an unplanned end, and counts it.
+pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
+    streak.recent.push_back(end.at);
+    while streak.recent.len() > LOOP_ENDS {
+        streak.recent.pop_front();
+    }
+    if end.uptime >= STABLE {
+        streak.short = 0;
+        streak.delay = None;
+    } else if end.uptime < policy.min_uptime || end.status.is_none() {
+        streak.short += 1;
+    }
+    if !policy.autorestart {
+        return Next { action: NextAction::Stop, delay_ms: None, reason: "autorestart is false".into() };
+    }
+    if streak.short > 0 && streak.short >= policy.max_restarts {
+        return Next {
+            action: NextAction::GiveUp,
+            delay_ms: None,
+            reason: format!(
+                "{} ends below min_uptime {} without a run of {STABLE} between them: max_restarts {}",
+                streak.short, policy.min_uptime, policy.max_restarts
+            ),
+        };
+    }
+    let (delay, reason) = match policy.exp_backoff_restart_delay {
+        Some(first) => {
+            let delay = match streak.delay {
+                None => first,
+                Some(last) => Millis((last.0.saturating_mul(3) / 2).min(LONGEST_DELAY.0.max(first.0))),
+            };
+            streak.delay = Some(delay);
+            (delay, format!("exp_backoff_restart_delay {first}"))
+        }
+        None if policy.restart_delay == Millis(0) => (Millis(0), "autorestart".to_owned()),
+        None => (policy.restart_delay, format!("restart_delay {}", policy.restart_delay)),
+    };
+    Next { action: NextAction::Restart, delay_ms: Some(delay), reason }
+}
+
+/// Ten unplanned ends within ten minutes, the last of them too.
+#[must_use]
+pub fn is_crash_loop(streak: &Streak, now: Mono) -> bool {
+    streak.recent.len() >= LOOP_ENDS && streak.recent.front().is_some_and(|first| now - *first <= LOOP_WINDOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(uptime: u64) -> UnplannedEnd {
+        UnplannedEnd { status: Some(ExitStatus::Code(1)), uptime: Millis(uptime), at: Mono(uptime) }
+    }
+
+    #[test]
+    fn exponential_backoff_grows_by_half_up_to_15_s_and_starts_again_after_30_s_of_life() {
+        let policy = Policy { exp_backoff_restart_delay: Some(Millis(100)), max_restarts: 1000, ..Policy::default() };
+        let mut streak = Streak::default();
+        let delays: Vec<u64> = (0..15).map(|_| after(&policy, &mut streak, end(5)).delay_ms.unwrap().0).collect();
+        assert_eq!(delays[..6], [100, 150, 225, 337, 505, 757]);
+        assert_eq!(delays[14], 15_000);
+        assert_eq!(after(&policy, &mut streak, end(29_999)).delay_ms, Some(Millis(15_000)));
+        assert_eq!(after(&policy, &mut streak, end(30_000)).delay_ms, Some(Millis(100)));
+    }
+
+    #[test]
+    fn sixteen_short_lives_are_enough_however_long_the_delays() {
+        let policy = Policy { restart_delay: Millis(60_000), ..Policy::default() };
+        let mut streak = Streak::default();
+        for n in 1..16 {
+            assert_eq!(after(&policy, &mut streak, end(10)).action, NextAction::Restart, "end {n}");
+        }
+        assert_eq!(after(&policy, &mut streak, end(10)).action, NextAction::GiveUp);
+    }
+
+    #[test]
+    fn lives_between_min_uptime_and_30_s_neither_count_nor_reset() {
+        let policy = Policy { max_restarts: 2, ..Policy::default() };
+        let mut streak = Streak::default();
+        assert_eq!(after(&policy, &mut streak, end(10)).action, NextAction::Restart);
+        assert_eq!(after(&policy, &mut streak, end(1_100)).action, NextAction::Restart);
+        assert_eq!(streak.short, 1);
+        assert_eq!(after(&policy, &mut streak, end(31_000)).action, NextAction::Restart);
+        assert_eq!(streak.short, 0);
+    }
+
+    #[test]
+    fn one_that_dies_again_and_again_after_min_uptime_is_called_a_crash_loop() {
+        let mut streak = Streak::default();
+        for n in 1..=10u64 {
+            let at = Mono(n * 1_100);
+            assert!(!is_crash_loop(&streak, at));
+            let _ = after(&Policy::default(), &mut streak, UnplannedEnd { at, ..end(1_100) });
+        }
+        assert!(is_crash_loop(&streak, Mono(11_000)));
+        assert!(!is_crash_loop(&streak, Mono(700_000)));
+    }
+}

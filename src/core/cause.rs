@@ -1,0 +1,146 @@
+//! From facts to the cause: one pure function, in one order of trust.
+
+use super::backoff;
+use super::clock::Millis;
+use super::event::{Exit, ExitStatus, Facts, Why};
+use super::record::{Actor, Cause, Confidence, SpawnFailure};
+use super::spec::Policy;
+
+/// What a run's end is called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    pub cause: Cause,
+    pub planned: bool,
+    pub confidence: Confidence,
+    pub summary: String,
+}
+
+/// Names the cause of a run's end. Order of trust: stead's own act (written down before the signal), the counters of the run's own
+/// cgroup, the kernel's signal, the exit code. `why` is stead's act only where it came before the death.
+#[must_use]
+pub fn verdict(policy: &Policy, why: Option<&Why>, exit: &Exit, uptime: Millis, facts: &Facts) -> Verdict {
+    if let Some(why) = why {
+        return Verdict {
+            cause: why.cause,
+            planned: is_planned(why.cause),
+            confidence: Confidence::Certain,
+            summary: format!("{}{}", act(why.cause), why.actor.as_ref().map(by).unwrap_or_default()),
+        };
+    }
+    let unplanned = |cause, confidence, summary| Verdict { cause, planned: false, confidence, summary };
+    let after = format!("after {uptime}");
+    match exit.status {
+        _ if facts.oom.own > 0 => unplanned(
+            Cause::OomKill,
+            Confidence::Certain,
+            format!("killed by the kernel {after}: its tree reached its hard memory limit"),
+        ),
+        _ if facts.oom.host > 0 => unplanned(
+            Cause::OomKillHost,
+            Confidence::Certain,
+            format!("killed by the kernel {after}: the machine was out of memory"),
+        ),
+        ExitStatus::Code(code) if backoff::is_done(policy, exit.status) => Verdict {
+            cause: Cause::Success,
+            planned: true,
+            confidence: Confidence::Certain,
+            summary: format!("done with exit code {code} {after}"),
+        },
+        ExitStatus::Code(0) => unplanned(Cause::Success, Confidence::Certain, format!("exited with code 0 {after}")),
+        ExitStatus::Code(code) => {
+            let what = match &facts.exception {
+                Some(exception) => format!("{}: {}", exception.kind, exception.message),
+                None => format!("exited with code {code}"),
+            };
+            unplanned(Cause::ExitCode, Confidence::Certain, format!("{what} {after}"))
+        }
+        ExitStatus::Signal { signal, core_dumped: true } => {
+            unplanned(Cause::CoreDump, Confidence::Certain, format!("ended by {signal} {after} and dumped core"))
+        }
+        ExitStatus::Signal { signal, core_dumped: false } => unplanned(
+            Cause::Signal,
+            Confidence::Certain,
+            format!("ended by {signal} {after}; who sent it is not known"),
+        ),
+    }
+}
+
+/// The verdict on a spawn that failed.
+#[must_use]
+pub fn spawn_failed(failure: &SpawnFailure) -> Verdict {
+    Verdict {
+        cause: Cause::SpawnFailed,
+        planned: false,
+        confidence: Confidence::Certain,
+        summary: format!("could not be started: {}: {}", failure.stage, failure.errno),
+    }
+}
+
+/// The verdict on a run that ended while nothing watched.
+#[must_use]
+pub fn lost(same_boot: bool) -> Verdict {
+    let why = if same_boot { "the keeper ended" } else { "the machine restarted" };
+    Verdict {
+        cause: Cause::Lost,
+        planned: false,
+        confidence: Confidence::Unknown,
+        summary: format!("ended while nothing watched: {why}"),
+    }
+}
+
+/// Does this cause stand for somebody's wish?
+#[must_use]
+pub fn is_planned(cause: Cause) -> bool {
+    match cause {
+        Cause::Manual | Cause::Reload | Cause::ConfigChange | Cause::Cron | Cause::Watch | Cause::Shutdown => true,
+        Cause::Success
+        | Cause::ExitCode
+        | Cause::Signal
+        | Cause::CoreDump
+        | Cause::MemoryCap
+        | Cause::OomKill
+        | Cause::OomKillHost
+        | Cause::HealthCheck
+        | Cause::StartTimeout
+        | Cause::SpawnFailed
+        | Cause::Lost => false,
+    }
+}
+
+fn act(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Manual => "stopped on request",
+        Cause::Reload => "reloaded",
+        Cause::ConfigChange => "restarted with a changed configuration",
+        Cause::Cron => "restarted by its schedule",
+        Cause::Watch => "restarted because a watched file changed",
+        Cause::Shutdown => "stopped because stead was told to end",
+        Cause::MemoryCap => "restarted by stead at its memory cap",
+        Cause::HealthCheck => "restarted by stead: its health check failed",
+        Cause::StartTimeout => "stopped by stead: it was not ready in time",
+        Cause::Success
+        | Cause::ExitCode
+        | Cause::Signal
+        | Cause::CoreDump
+        | Cause::OomKill
+        | Cause::OomKillHost
+        | Cause::SpawnFailed
+        | Cause::Lost => "stopped",
+    }
+}
+
+fn by(actor: &Actor) -> String {
+    let mut facts = Vec::new();
+    if let Some(uid) = actor.uid {
+        facts.push(format!("uid {uid}"));
+    }
+    if let Some(pid) = actor.pid {
+        facts.push(format!("pid {pid}"));
+    }
+    match (&actor.command, facts.is_empty()) {
+        (Some(command), true) => format!(" by `{command}`"),
+        (Some(command), false) => format!(" by `{command}` ({})", facts.join(", ")),
+        (None, true) => String::new(),
+        (None, false) => format!(" by {}", facts.join(", ")),
+    }
+}

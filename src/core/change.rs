@@ -1,0 +1,78 @@
+//! What differs between two wishes, in words, and what it takes to make the new one true.
+
+use super::spec::Spec;
+use serde_json::Value;
+
+/// What a change takes, least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    None,
+    /// It holds from now on; the run goes on.
+    Live,
+    Restart,
+}
+
+/// One field that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// `env.PORT 5000 → 5001`.
+    pub text: String,
+    pub effect: Effect,
+}
+
+/// Every field in which the two differ.
+#[must_use]
+pub fn between(old: &Spec, new: &Spec) -> Vec<Difference> {
+    let mut found = Vec::new();
+    if old != new {
+        let value = |spec: &Spec| serde_json::to_value(spec).unwrap_or(Value::Null);
+        walk("", &value(old), &value(new), &mut found);
+    }
+    found
+}
+
+fn walk(path: &str, old: &Value, new: &Value, found: &mut Vec<Difference>) {
+    if old == new {
+        return;
+    }
+    if let (Value::Object(a), Value::Object(b)) = (old, new) {
+        let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let deeper = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            walk(&deeper, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), found);
+        }
+        return;
+    }
+    found.push(Difference { text: format!("{} {} → {}", shown(path), word(old), word(new)), effect: effect(path) });
+}
+
+/// The name that the ecosystem file has for a field.
+fn shown(path: &str) -> &str {
+    path.strip_prefix("policy.").or_else(|| path.strip_prefix("stop.")).unwrap_or(match path {
+        "logs.out" => "out_file",
+        "logs.err" => "error_file",
+        "logs.combined" => "log_file",
+        "logs.merge" => "merge_logs",
+        "logs.disabled" => "disable_logs",
+        "logs.timestamp" => "log_date_format",
+        "logs.max_size" => "log_max_size",
+        "logs.keep" => "log_keep",
+        path => path,
+    })
+}
+
+fn effect(path: &str) -> Effect {
+    let live = ["policy.", "namespace", "autostart", "script", "instances", "max_memory_restart"];
+    if live.iter().any(|field| path.starts_with(field)) { Effect::Live } else { Effect::Restart }
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::Null => "none".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}

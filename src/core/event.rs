@@ -1,0 +1,109 @@
+//! What happens to the fleet. Facts ride in the event: the core never asks back.
+
+use super::clock::{Millis, Mono, Now, Wall};
+use super::command::Asked;
+use super::name::{Id, RunId, Ticket};
+use super::record::{Actor, Cause, Exception, Memory, Oom, SpawnFailure};
+use super::spec::Signal;
+use serde::{Deserialize, Serialize};
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A client asks; the answer is an `Action::Reply` with the same ticket.
+    Asked {
+        ticket: Ticket,
+        asked: Asked,
+    },
+    /// The exec of a run succeeded.
+    Spawned {
+        run: RunId,
+        pid: i32,
+        at: Now,
+    },
+    SpawnFailed {
+        run: RunId,
+        failure: SpawnFailure,
+    },
+    /// The main process ended; `left` others of its tree live.
+    Exited {
+        run: RunId,
+        exit: Exit,
+        left: u32,
+    },
+    /// The answer to `Action::Finish`: the tree is empty and all it wrote is in the logs.
+    Finished {
+        run: RunId,
+        facts: Box<Facts>,
+    },
+    /// Somebody asks stead itself to end.
+    Term {
+        actor: Actor,
+    },
+    /// The deadline has come.
+    Due,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    pub status: ExitStatus,
+    pub usage: Usage,
+    pub at: Now,
+}
+
+/// wait(2)'s status; code and signal are never mixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitStatus {
+    Code(i32),
+    Signal { signal: Signal, core_dumped: bool },
+}
+
+/// getrusage(2) of the ended process and those it waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub user: Millis,
+    pub system: Millis,
+    pub max_rss_bytes: u64,
+}
+
+/// What was gathered at the edge before anything was cleaned up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    pub memory: Memory,
+    pub oom: Oom,
+    pub stderr_tail: Vec<String>,
+    pub exception: Option<Exception>,
+    pub signature: Option<String>,
+    pub kernel_log: Vec<String>,
+}
+
+/// Why a run is being ended: stead's own act, written down before the first signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    pub cause: Cause,
+    pub actor: Option<Actor>,
+}
+
+/// A stop under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub why: Why,
+    pub since: Mono,
+    /// When SIGKILL follows.
+    pub kill_at: Mono,
+    /// SIGKILL has been sent.
+    pub killed: bool,
+}
+
+/// What the keeper holds for the daemon with each run, so that the next daemon knows whose it is and what was intended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunNote {
+    pub id: Id,
+    pub app: String,
+    pub instance: String,
+    pub seq: u64,
+    pub started_at: Wall,
+    pub intent: Option<Intent>,
+}

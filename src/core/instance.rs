@@ -1,0 +1,680 @@
+//! One instance: what people want of it, the phase it is in, and its past.
+//!
+//! Every phase answers every event; the compiler proves it. A restart is an end while the instance is wanted up: no flag says so.
+
+use super::action::{Action, Entry, Line, Order, Streak, To};
+use super::backoff::{self, UnplannedEnd};
+use super::cause::{self, Verdict};
+use super::clock::{Millis, Mono, Now, Wall};
+use super::event::{Exit, ExitStatus, Facts, Intent, RunNote, Why};
+use super::name::{AppName, Id, RunId};
+use super::record::{Cause, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
+use super::spec::{Env, KillMode, Signal, Spec};
+use super::view::Status;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A process that SIGKILL did not end is in the kernel's hands; it is asked again this often.
+const KILL_AGAIN: Millis = Millis(1000);
+
+/// What people want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Want {
+    Up,
+    Down,
+    /// To be forgotten as soon as nothing of it lives.
+    Gone,
+}
+
+/// A life under way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    pub id: RunId,
+    pub seq: u64,
+    pub started: Now,
+    /// The wish it was started with: it is also stopped by it.
+    pub spec: Arc<Spec>,
+}
+
+/// Where it is in its life; each phase carries its own facts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    Stopped,
+    /// Gave up; only a wish leads out.
+    Errored {
+        reason: String,
+    },
+    /// In backoff.
+    Waiting {
+        until: Mono,
+        shown: Wall,
+        reason: String,
+    },
+    /// Wants to start and waits for its turn.
+    Queued,
+    /// The spawn has been asked for. `then`: a stop was wished meanwhile.
+    Starting {
+        run: Run,
+        then: Option<Why>,
+    },
+    Online {
+        run: Run,
+        pid: i32,
+    },
+    Stopping {
+        run: Run,
+        pid: i32,
+        intent: Intent,
+    },
+    /// The main process ended; what is left of the tree is ended, and its output is brought home.
+    Ending {
+        run: Run,
+        pid: i32,
+        exit: Exit,
+        left: u32,
+        intent: Option<Intent>,
+        kill_at: Option<Mono>,
+    },
+}
+
+/// What comes to an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Somebody wants it up.
+    Up,
+    /// Somebody wants it down, or (`gone`) forgotten.
+    Down {
+        why: Why,
+        gone: bool,
+    },
+    /// Somebody wants a new run in the place of the present one.
+    Cycle {
+        why: Why,
+    },
+    /// stead ends: the run is ended, the wish stays.
+    End {
+        why: Why,
+    },
+    /// Its turn to start.
+    Turn {
+        run: RunId,
+        environment: Arc<Env>,
+    },
+    Spawned {
+        pid: i32,
+        at: Now,
+    },
+    SpawnFailed {
+        failure: SpawnFailure,
+    },
+    Exited {
+        exit: Exit,
+        left: u32,
+    },
+    Finished {
+        facts: Box<Facts>,
+    },
+    Due,
+}
+
+/// The unit of supervision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    pub id: Id,
+    pub app: AppName,
+    pub slot: u32,
+    pub name: String,
+    pub want: Want,
+    pub phase: Phase,
+    pub seq: u64,
+    pub last_run: RunId,
+    pub tally: Tally,
+    pub streak: Streak,
+    pub last: Option<Box<Record>>,
+}
+
+impl Instance {
+    #[must_use]
+    pub fn new(id: Id, app: AppName, slot: u32, name: String, want: Want) -> Instance {
+        Instance {
+            id,
+            app,
+            slot,
+            name,
+            want,
+            phase: Phase::Stopped,
+            seq: 0,
+            last_run: RunId(0),
+            tally: Tally::default(),
+            streak: Streak::default(),
+            last: None,
+        }
+    }
+
+    /// Answers an input. `spec` is the app's present wish.
+    pub fn handle(&mut self, now: Now, spec: &Arc<Spec>, input: Input, out: &mut Vec<Action>) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Stopped);
+        self.phase = match (phase, input) {
+            // Wishes, while nothing lives.
+            (Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. }, Input::Up | Input::Cycle { .. }) => {
+                self.want = Want::Up;
+                self.streak = Streak::default();
+                Phase::Queued
+            }
+            (Phase::Queued, Input::Up | Input::Cycle { .. }) => {
+                self.want = Want::Up;
+                Phase::Queued
+            }
+            (
+                Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued,
+                Input::Down { gone, .. },
+            ) => {
+                self.want = down(gone);
+                Phase::Stopped
+            }
+            // An end of stead leaves the wish as it is; a wait goes on after it.
+            (
+                phase @ (Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued),
+                Input::End { .. },
+            ) => phase,
+
+            // Wishes, while something lives.
+            (Phase::Starting { run, .. }, Input::Up) => {
+                self.want = Want::Up;
+                Phase::Starting { run, then: None }
+            }
+            (Phase::Starting { run, .. }, Input::Cycle { why }) => {
+                self.want = Want::Up;
+                Phase::Starting { run, then: Some(why) }
+            }
+            (Phase::Starting { run, .. }, Input::Down { why, gone }) => {
+                self.want = down(gone);
+                Phase::Starting { run, then: Some(why) }
+            }
+            (Phase::Starting { run, .. }, Input::End { why }) => Phase::Starting { run, then: Some(why) },
+            (phase @ (Phase::Online { .. } | Phase::Stopping { .. } | Phase::Ending { .. }), Input::Up) => {
+                self.want = Want::Up;
+                phase
+            }
+            (Phase::Online { run, pid }, Input::Cycle { why }) => {
+                self.want = Want::Up;
+                self.streak = Streak::default();
+                self.stop(now, run, pid, why, out)
+            }
+            (Phase::Online { run, pid }, Input::Down { why, gone }) => {
+                self.want = down(gone);
+                self.stop(now, run, pid, why, out)
+            }
+            (Phase::Online { run, pid }, Input::End { why }) => self.stop(now, run, pid, why, out),
+            (phase @ (Phase::Stopping { .. } | Phase::Ending { .. }), Input::Cycle { .. }) => {
+                self.want = Want::Up;
+                self.streak = Streak::default();
+                phase
+            }
+            (phase @ (Phase::Stopping { .. } | Phase::Ending { .. }), Input::Down { gone, .. }) => {
+                self.want = down(gone);
+                phase
+            }
+            (phase @ (Phase::Stopping { .. } | Phase::Ending { .. }), Input::End { .. }) => phase,
+
+            // A turn.
+            (Phase::Queued, Input::Turn { run, environment }) => self.spawn(now, spec, run, environment, out),
+
+            // The life of a run.
+            (Phase::Starting { run, then }, Input::Spawned { pid, at }) => {
+                let run = Run { started: at, ..run };
+                out.push(Action::Journal {
+                    app: self.app.clone(),
+                    line: Box::new(self.line(&run, Entry::Start { pid, at: at.wall })),
+                });
+                match then {
+                    None => Phase::Online { run, pid },
+                    Some(why) => self.stop(now, run, pid, why, out),
+                }
+            }
+            (Phase::Starting { run, .. }, Input::SpawnFailed { failure }) => {
+                let verdict = cause::spawn_failed(&failure);
+                let end = Ended {
+                    pid: None,
+                    status: None,
+                    at: now,
+                    uptime: Millis(0),
+                    left: 0,
+                    memory: Memory::default(),
+                    evidence: Evidence { spawn: Some(failure), ..Evidence::default() },
+                    signature: None,
+                    actor: None,
+                };
+                self.conclude(now, spec, run, verdict, end, out)
+            }
+            (Phase::Online { run, pid }, Input::Exited { exit, left }) => {
+                self.ending(now, run, pid, exit, left, None, out)
+            }
+            (Phase::Stopping { run, pid, intent }, Input::Exited { exit, left }) => {
+                self.ending(now, run, pid, exit, left, Some(intent), out)
+            }
+            (Phase::Ending { run, pid, exit, left, intent, .. }, Input::Finished { facts }) => {
+                let uptime = exit.at.mono - run.started.mono;
+                // First cause sticks: a stop that was noted only after the death did not cause it.
+                let why = intent.filter(|intent| intent.since <= exit.at.mono).map(|intent| intent.why);
+                let verdict = cause::verdict(&run.spec.policy, why.as_ref(), &exit, uptime, &facts);
+                let end = Ended {
+                    pid: Some(pid),
+                    status: Some(exit.status),
+                    at: exit.at,
+                    uptime,
+                    left,
+                    memory: Memory {
+                        cap_bytes: run.spec.max_memory_restart.map(|bytes| bytes.0),
+                        peak_bytes: facts.memory.peak_bytes.or(Some(exit.usage.max_rss_bytes)),
+                        ..facts.memory
+                    },
+                    evidence: Evidence {
+                        stderr_tail: facts.stderr_tail,
+                        exception: facts.exception,
+                        oom: facts.oom,
+                        kernel_log: facts.kernel_log,
+                        ..Evidence::default()
+                    },
+                    signature: facts.signature,
+                    actor: why.and_then(|why| why.actor),
+                };
+                self.conclude(now, spec, run, verdict, end, out)
+            }
+
+            // Time.
+            (Phase::Waiting { until, .. }, Input::Due) if now.mono >= until => Phase::Queued,
+            (Phase::Stopping { run, pid, mut intent }, Input::Due) => {
+                if now.mono >= intent.kill_at {
+                    intent.killed = true;
+                    intent.kill_at = now.mono + KILL_AGAIN;
+                    self.signal(&run, Some(&intent), kill_target(&run), Signal::KILL, out);
+                }
+                Phase::Stopping { run, pid, intent }
+            }
+            (Phase::Ending { run, pid, exit, left, intent, kill_at }, Input::Due) => {
+                let kill_at = match kill_at {
+                    Some(at) if now.mono >= at => {
+                        self.signal(&run, intent.as_ref(), To::Tree, Signal::KILL, out);
+                        Some(now.mono + KILL_AGAIN)
+                    }
+                    at => at,
+                };
+                Phase::Ending { run, pid, exit, left, intent, kill_at }
+            }
+            (
+                phase @ (Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Queued
+                | Phase::Starting { .. }
+                | Phase::Online { .. }),
+                Input::Due,
+            ) => phase,
+
+            // What cannot come in this phase, or comes a second time after a crash of the daemon, changes nothing.
+            (
+                phase @ (Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Starting { .. }
+                | Phase::Online { .. }
+                | Phase::Stopping { .. }
+                | Phase::Ending { .. }),
+                Input::Turn { .. },
+            ) => phase,
+            (
+                phase @ (Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Queued
+                | Phase::Online { .. }
+                | Phase::Stopping { .. }
+                | Phase::Ending { .. }),
+                Input::Spawned { .. } | Input::SpawnFailed { .. },
+            ) => phase,
+            (
+                phase @ (Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Queued
+                | Phase::Starting { .. }
+                | Phase::Ending { .. }),
+                Input::Exited { .. },
+            ) => phase,
+            (
+                phase @ (Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Queued
+                | Phase::Starting { .. }
+                | Phase::Online { .. }
+                | Phase::Stopping { .. }),
+                Input::Finished { .. },
+            ) => phase,
+        };
+    }
+
+    /// When it next has something to do by itself.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        match &self.phase {
+            Phase::Waiting { until, .. } => Some(*until),
+            Phase::Stopping { intent, .. } => Some(intent.kill_at),
+            Phase::Ending { kill_at, .. } => *kill_at,
+            Phase::Stopped | Phase::Errored { .. } | Phase::Queued | Phase::Starting { .. } | Phase::Online { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The run that lives, from the asking for its spawn to its record.
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        match &self.phase {
+            Phase::Starting { run, .. }
+            | Phase::Online { run, .. }
+            | Phase::Stopping { run, .. }
+            | Phase::Ending { run, .. } => Some(run),
+            Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued => None,
+        }
+    }
+
+    /// The main process, while it lives.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        match &self.phase {
+            Phase::Online { pid, .. } | Phase::Stopping { pid, .. } => Some(*pid),
+            Phase::Stopped
+            | Phase::Errored { .. }
+            | Phase::Waiting { .. }
+            | Phase::Queued
+            | Phase::Starting { .. }
+            | Phase::Ending { .. } => None,
+        }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match &self.phase {
+            Phase::Stopped => Status::Stopped,
+            Phase::Errored { .. } => Status::Errored,
+            Phase::Waiting { .. } => Status::Waiting,
+            Phase::Queued | Phase::Starting { .. } => Status::Launching,
+            Phase::Online { .. } => Status::Online,
+            Phase::Stopping { .. } | Phase::Ending { .. } => Status::Stopping,
+        }
+    }
+
+    /// A line of the journal about `run`.
+    #[must_use]
+    pub fn line(&self, run: &Run, entry: Entry) -> Line {
+        Line {
+            instance: self.name.clone(),
+            id: self.id,
+            run: run.id,
+            seq: run.seq,
+            tally: self.tally.clone(),
+            streak: self.streak.clone(),
+            entry,
+        }
+    }
+
+    /// Writes the record of a run that ended while nothing watched.
+    pub fn lost(&mut self, now: Now, run: &Run, pid: i32, same_boot: bool, out: &mut Vec<Action>) {
+        let record = Record {
+            run: format!("{}#{}", self.name, run.seq),
+            instance: self.name.clone(),
+            pid: Some(pid),
+            started_at: Some(run.started.wall),
+            ended_at: now.wall,
+            uptime_ms: None,
+            left_behind: 0,
+            exit_code: None,
+            signal: None,
+            core_dumped: false,
+            signature: None,
+            actor: None,
+            memory: Memory { cap_bytes: run.spec.max_memory_restart.map(|bytes| bytes.0), ..Memory::default() },
+            evidence: Evidence::default(),
+            next: match self.want {
+                Want::Up => Next { action: NextAction::Restart, delay_ms: Some(Millis(0)), reason: "wanted up".into() },
+                Want::Down | Want::Gone => {
+                    Next { action: NextAction::Stop, delay_ms: None, reason: "wanted down".into() }
+                }
+            },
+            ..with(cause::lost(same_boot))
+        };
+        self.write(now, run, record, out);
+    }
+
+    fn spawn(&mut self, now: Now, spec: &Arc<Spec>, id: RunId, environment: Arc<Env>, out: &mut Vec<Action>) -> Phase {
+        self.seq += 1;
+        self.last_run = id;
+        if self.seq > 1 {
+            self.tally.restarts += 1;
+            if self.last.as_ref().is_some_and(|record| !record.planned) {
+                self.tally.restarts_unplanned += 1;
+            }
+        }
+        let run = Run { id, seq: self.seq, started: now, spec: spec.clone() };
+        out.push(Action::Spawn(Box::new(Order {
+            run: id,
+            slot: self.slot,
+            note: self.note(&run, None),
+            spec: spec.clone(),
+            environment,
+        })));
+        Phase::Starting { run, then: None }
+    }
+
+    fn stop(&self, now: Now, run: Run, pid: i32, why: Why, out: &mut Vec<Action>) -> Phase {
+        let stop = &run.spec.stop;
+        let intent = Intent { why, since: now.mono, kill_at: now.mono + stop.kill_timeout, killed: false };
+        let to = match stop.kill_mode {
+            KillMode::Tree => To::Tree,
+            KillMode::Mixed | KillMode::Main => To::Main,
+        };
+        self.signal(&run, Some(&intent), to, stop.kill_signal, out);
+        Phase::Stopping { run, pid, intent }
+    }
+
+    /// The main process ended: see to what it left.
+    #[allow(clippy::too_many_arguments)]
+    fn ending(
+        &self,
+        now: Now,
+        run: Run,
+        pid: i32,
+        exit: Exit,
+        left: u32,
+        intent: Option<Intent>,
+        out: &mut Vec<Action>,
+    ) -> Phase {
+        let stop = &run.spec.stop;
+        let kill_at = match (&intent, stop.kill_mode) {
+            (_, KillMode::Main) => None,
+            _ if left == 0 => None,
+            (Some(intent), KillMode::Tree) if !intent.killed => Some(intent.kill_at),
+            (Some(_), KillMode::Tree | KillMode::Mixed) => {
+                self.signal(&run, intent.as_ref(), To::Tree, Signal::KILL, out);
+                Some(now.mono + KILL_AGAIN)
+            }
+            (None, KillMode::Tree | KillMode::Mixed) => {
+                self.signal(&run, None, To::Tree, stop.kill_signal, out);
+                Some(now.mono + stop.kill_timeout)
+            }
+        };
+        out.push(Action::Finish { run: run.id, tree: stop.kill_mode != KillMode::Main });
+        Phase::Ending { run, pid, exit, left, intent, kill_at }
+    }
+
+    /// Writes the record and goes on as the policy says.
+    fn conclude(
+        &mut self,
+        now: Now,
+        spec: &Arc<Spec>,
+        run: Run,
+        verdict: Verdict,
+        end: Ended,
+        out: &mut Vec<Action>,
+    ) -> Phase {
+        let cause = verdict.cause;
+        let next = self.decide(spec, &verdict, &end);
+        let record = Record {
+            run: format!("{}#{}", self.name, run.seq),
+            instance: self.name.clone(),
+            pid: end.pid,
+            started_at: Some(run.started.wall),
+            ended_at: end.at.wall,
+            uptime_ms: Some(end.uptime),
+            exit_code: match end.status {
+                Some(ExitStatus::Code(code)) => Some(code),
+                Some(ExitStatus::Signal { .. }) | None => None,
+            },
+            signal: match end.status {
+                Some(ExitStatus::Signal { signal, .. }) => Some(signal),
+                Some(ExitStatus::Code(_)) | None => None,
+            },
+            core_dumped: matches!(end.status, Some(ExitStatus::Signal { core_dumped: true, .. })),
+            signature: end.signature,
+            actor: end.actor,
+            memory: end.memory,
+            evidence: end.evidence,
+            left_behind: end.left,
+            next: next.clone(),
+            ..with(verdict)
+        };
+        self.write(now, &run, record, out);
+        out.push(Action::Forget { run: run.id });
+        match next.action {
+            NextAction::Restart if cause == Cause::Shutdown => Phase::Queued,
+            NextAction::Restart => match next.delay_ms.unwrap_or_default() {
+                Millis(0) => Phase::Queued,
+                delay => Phase::Waiting {
+                    until: end.at.mono + delay,
+                    shown: Wall(end.at.wall.0.saturating_add_unsigned(delay.0)),
+                    reason: next.reason,
+                },
+            },
+            NextAction::Stop | NextAction::Delete => Phase::Stopped,
+            NextAction::GiveUp => Phase::Errored { reason: next.reason },
+        }
+    }
+
+    /// What follows, from the wish first, then from the policy.
+    fn decide(&mut self, spec: &Arc<Spec>, verdict: &Verdict, end: &Ended) -> Next {
+        let plain = |action, delay_ms, reason: &str| Next { action, delay_ms, reason: reason.to_owned() };
+        // A run that lived long proves the app well, however it ended.
+        if end.uptime >= backoff::STABLE {
+            self.streak.short = 0;
+            self.streak.delay = None;
+        }
+        match self.want {
+            Want::Gone => return plain(NextAction::Delete, None, "deleted"),
+            Want::Down => return plain(NextAction::Stop, None, "stopped on request"),
+            Want::Up => {}
+        }
+        match verdict.cause {
+            Cause::Shutdown => plain(NextAction::Restart, None, "starts again with stead"),
+            Cause::Manual | Cause::Reload | Cause::ConfigChange | Cause::Cron | Cause::Watch => {
+                plain(NextAction::Restart, Some(Millis(0)), "asked for")
+            }
+            Cause::Success if verdict.planned => {
+                let by = if spec.policy.autorestart { "stop_exit_codes" } else { "done, and autorestart is false" };
+                plain(NextAction::Stop, None, by)
+            }
+            Cause::Success
+            | Cause::ExitCode
+            | Cause::Signal
+            | Cause::CoreDump
+            | Cause::MemoryCap
+            | Cause::OomKill
+            | Cause::OomKillHost
+            | Cause::HealthCheck
+            | Cause::StartTimeout
+            | Cause::SpawnFailed
+            | Cause::Lost => backoff::after(
+                &spec.policy,
+                &mut self.streak,
+                UnplannedEnd { status: end.status, uptime: end.uptime, at: end.at.mono },
+            ),
+        }
+    }
+
+    fn write(&mut self, now: Now, run: &Run, record: Record, out: &mut Vec<Action>) {
+        self.tally.count(&record);
+        let record = Box::new(record);
+        self.last = Some(record.clone());
+        let line = self.line(run, Entry::End { record, at: now.mono });
+        out.push(Action::Journal { app: self.app.clone(), line: Box::new(line) });
+    }
+
+    fn signal(&self, run: &Run, intent: Option<&Intent>, to: To, signal: Signal, out: &mut Vec<Action>) {
+        if let Some(intent) = intent {
+            out.push(Action::Note { run: run.id, note: self.note(run, Some(intent.clone())) });
+        }
+        out.push(Action::Signal { run: run.id, to, signal });
+    }
+
+    fn note(&self, run: &Run, intent: Option<Intent>) -> RunNote {
+        RunNote {
+            id: self.id,
+            app: self.app.to_string(),
+            instance: self.name.clone(),
+            seq: run.seq,
+            started_at: run.started.wall,
+            intent,
+        }
+    }
+}
+
+/// What `conclude` needs of an end beside its verdict.
+struct Ended {
+    pid: Option<i32>,
+    status: Option<ExitStatus>,
+    at: Now,
+    uptime: Millis,
+    left: u32,
+    memory: Memory,
+    evidence: Evidence,
+    signature: Option<String>,
+    actor: Option<super::record::Actor>,
+}
+
+/// A record that holds a verdict and is else to be filled.
+fn with(verdict: Verdict) -> Record {
+    Record {
+        run: String::new(),
+        instance: String::new(),
+        pid: None,
+        started_at: None,
+        ended_at: Wall(0),
+        uptime_ms: None,
+        cause: verdict.cause,
+        planned: verdict.planned,
+        confidence: verdict.confidence,
+        summary: verdict.summary,
+        exit_code: None,
+        signal: None,
+        core_dumped: false,
+        signature: None,
+        actor: None,
+        memory: Memory::default(),
+        evidence: Evidence::default(),
+        left_behind: 0,
+        next: Next { action: NextAction::Stop, delay_ms: None, reason: String::new() },
+    }
+}
+
+fn down(gone: bool) -> Want {
+    if gone { Want::Gone } else { Want::Down }
+}
+
+fn kill_target(run: &Run) -> To {
+    match run.spec.stop.kill_mode {
+        KillMode::Tree | KillMode::Mixed => To::Tree,
+        KillMode::Main => To::Main,
+    }
+}

@@ -1,0 +1,62 @@
+//! From what people type to instances: a name, a namespace, an id, or `all`.
+
+use super::command::{Refusal, RefusalKind};
+use super::fleet::Fleet;
+use super::instance::{Instance, Want};
+use super::name::Id;
+
+impl Fleet {
+    /// The instances that the targets mean, each once, in order of id.
+    ///
+    /// # Errors
+    /// The first target that means nothing, with the nearest name that does.
+    pub fn targets(&self, targets: &[String]) -> Result<Vec<Id>, Refusal> {
+        let mut ids = Vec::new();
+        for target in targets {
+            let found = self.target(target);
+            if found.is_empty() && target != "all" {
+                return Err(self.unknown(target));
+            }
+            ids.extend(found);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    fn target(&self, target: &str) -> Vec<Id> {
+        let select = |wanted: &dyn Fn(&Instance) -> bool| -> Vec<Id> {
+            self.instances.values().filter(|one| one.want != Want::Gone && wanted(one)).map(|one| one.id).collect()
+        };
+        let tries: [&dyn Fn(&Instance) -> bool; 5] = [
+            &|_| target == "all",
+            &|one| one.app.as_str() == target,
+            &|one| one.name == target || format!("{}-{}", one.app, one.slot) == target,
+            &|one| self.apps.get(&one.app).is_some_and(|app| app.spec.namespace == target),
+            &|one| target.parse() == Ok(one.id.0),
+        ];
+        tries.into_iter().map(select).find(|ids| !ids.is_empty()).unwrap_or_default()
+    }
+
+    fn unknown(&self, target: &str) -> Refusal {
+        let names = self.instances.values().flat_map(|one| {
+            let namespace = self.apps.get(&one.app).map(|app| app.spec.namespace.as_str());
+            [Some(one.name.as_str()), Some(one.app.as_str()), namespace].into_iter().flatten()
+        });
+        let nearest = names
+            .map(|name| (strsim::jaro_winkler(name, target), name))
+            .filter(|(likeness, _)| *likeness > 0.75)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        Refusal {
+            kind: RefusalKind::NoSuchApp,
+            error: format!("no app, namespace or id `{target}`"),
+            hint: match nearest {
+                Some((_, name)) => Some(format!("did you mean `{name}`?")),
+                None if self.instances.is_empty() => {
+                    Some("there are no apps yet; `stead start FILE` starts some".into())
+                }
+                None => Some("`stead list` shows what there is".into()),
+            },
+        }
+    }
+}

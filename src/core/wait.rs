@@ -1,0 +1,82 @@
+//! Who waits for what, and when it is answered.
+
+use super::action::Action;
+use super::command::{Failure, Reply};
+use super::fleet::Fleet;
+use super::instance::{Instance, Phase};
+use super::name::{Id, RunId, Ticket};
+
+/// A client that waits until all its goals are reached or out of reach.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wait {
+    pub ticket: Ticket,
+    pub goals: Vec<(Id, String, Goal)>,
+    pub reply: Reply,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// A run later than this one has been online, or it failed, or (a job) it is done.
+    UpAfter(RunId),
+    /// Nothing of it lives.
+    Down,
+}
+
+enum Progress {
+    Reached,
+    Failed(Failure),
+    Open,
+}
+
+impl Fleet {
+    pub(super) fn answer(&mut self, out: &mut Vec<Action>) {
+        let instances = &self.instances;
+        for wait in &mut self.waits {
+            let reply = &mut wait.reply;
+            wait.goals.retain(|(id, name, goal)| match progress(instances.get(id), name, *goal) {
+                Progress::Open => true,
+                Progress::Reached => false,
+                Progress::Failed(failure) => {
+                    reply.failures.push(failure);
+                    false
+                }
+            });
+        }
+        let (done, open): (Vec<Wait>, Vec<Wait>) =
+            std::mem::take(&mut self.waits).into_iter().partition(|wait| wait.goals.is_empty());
+        self.waits = open;
+        out.extend(done.into_iter().map(|wait| Action::Reply { ticket: wait.ticket, result: Ok(wait.reply) }));
+    }
+}
+
+fn progress(instance: Option<&Instance>, name: &str, goal: Goal) -> Progress {
+    let failed = |reason: String, tail: Vec<String>| Progress::Failed(Failure { name: name.to_owned(), reason, tail });
+    match (goal, instance) {
+        (Goal::Down, None) => Progress::Reached,
+        (Goal::UpAfter(_), None) => failed("deleted meanwhile".into(), Vec::new()),
+        (Goal::Down, Some(instance)) => match instance.phase {
+            // Wanted up again by somebody else: its end was reached, or is about to be undone; waiting longer serves nobody.
+            Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued => Progress::Reached,
+            Phase::Starting { .. } | Phase::Online { .. } | Phase::Stopping { .. } | Phase::Ending { .. } => {
+                Progress::Open
+            }
+        },
+        (Goal::UpAfter(after), Some(instance)) => match &instance.phase {
+            Phase::Online { run, .. } if run.id > after => Progress::Reached,
+            Phase::Queued
+            | Phase::Starting { .. }
+            | Phase::Online { .. }
+            | Phase::Stopping { .. }
+            | Phase::Ending { .. } => Progress::Open,
+            Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } => match &instance.last {
+                Some(record) if instance.last_run > after && record.cause == super::record::Cause::Success => {
+                    Progress::Reached
+                }
+                Some(record) if instance.last_run > after => {
+                    failed(record.summary.clone(), record.evidence.stderr_tail.clone())
+                }
+                Some(_) | None => failed("stopped meanwhile".into(), Vec::new()),
+            },
+        },
+    }
+}
