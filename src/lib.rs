@@ -5,3 +5,4 @@
 //! what stands before it.
 
 pub mod core;
+pub mod os;

@@ -1,0 +1,8 @@
+//! The only door to Linux. It reads, writes and signals, and decides nothing.
+
+pub mod clock;
+pub mod file;
+pub mod process;
+pub mod signal;
+pub mod socket;
+pub mod spawn;

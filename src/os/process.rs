@@ -1,0 +1,260 @@
+//! Processes: pidfds, what /proc says of them, and which belong to a tree.
+
+use nix::errno::Errno;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+/// Opens a pidfd, close-on-exec.
+///
+/// # Errors
+/// `ESRCH` where there is no such process.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Signals the very process that the pidfd was opened for; one that has ended is no error.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`.
+pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: plain numbers; no siginfo is given.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    match (result, Errno::last()) {
+        (0, _) | (_, Errno::ESRCH) => Ok(()),
+        (_, errno) => Err(errno.into()),
+    }
+}
+
+/// Makes this process the parent of every orphan below it.
+///
+/// # Errors
+/// Of prctl(2).
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+/// The kernel's id of this boot.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// The fields of /proc/PID/stat that are used here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub pid: i32,
+    pub comm: String,
+    pub state: char,
+    pub ppid: i32,
+    pub session: i32,
+    /// User and system time, in clock ticks.
+    pub cpu_ticks: u64,
+    /// In clock ticks since boot.
+    pub start_time: u64,
+    pub threads: u32,
+}
+
+impl Stat {
+    /// Parses a stat line; the name may hold blanks and parentheses.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Stat> {
+        let (head, rest) = line.rsplit_once(')')?;
+        let (pid, comm) = head.split_once('(')?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let fields: Vec<&str> = fields.collect();
+        let number = |at: usize| fields.get(at).and_then(|text| text.parse::<i64>().ok());
+        Some(Stat {
+            pid: pid.trim().parse().ok()?,
+            comm: comm.to_owned(),
+            state,
+            ppid: number(0)? as i32,
+            session: number(2)? as i32,
+            cpu_ticks: (number(10)? + number(11)?) as u64,
+            threads: number(16)? as u32,
+            start_time: number(18)? as u64,
+        })
+    }
+
+    /// Reads /proc/PID/stat; `None` where the process is gone or unreadable.
+    #[must_use]
+    pub fn read(pid: i32) -> Option<Stat> {
+        Stat::parse(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/stat")).ok()?))
+    }
+}
+
+/// Every process, zombies left out, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    by_pid: BTreeMap<i32, Stat>,
+    children: BTreeMap<i32, Vec<i32>>,
+}
+
+impl Snapshot {
+    /// Reads /proc.
+    #[must_use]
+    pub fn take() -> Snapshot {
+        let mut all = Snapshot::default();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        for entry in entries {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // Children of kthreadd (2) are the kernel's.
+            if let Some(stat) = Stat::read(pid).filter(|stat| stat.state != 'Z' && stat.state != 'X' && stat.ppid != 2)
+            {
+                all.children.entry(stat.ppid).or_default().push(pid);
+                all.by_pid.insert(pid, stat);
+            }
+        }
+        all
+    }
+
+    #[must_use]
+    pub fn get(&self, pid: i32) -> Option<&Stat> {
+        self.by_pid.get(&pid)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Stat> {
+        self.by_pid.values()
+    }
+
+    /// The processes whose parent this is.
+    #[must_use]
+    pub fn children(&self, pid: i32) -> &[i32] {
+        self.children.get(&pid).map_or(&[], Vec::as_slice)
+    }
+
+    /// `roots` and all below them, parents first.
+    #[must_use]
+    pub fn below(&self, roots: impl IntoIterator<Item = i32>) -> Vec<i32> {
+        let mut found: Vec<i32> = roots.into_iter().filter(|pid| self.by_pid.contains_key(pid)).collect();
+        let mut at = 0;
+        while at < found.len() {
+            let pid = found[at];
+            found.extend(self.children(pid).iter().filter(|child| **child != pid));
+            at += 1;
+        }
+        found
+    }
+}
+
+/// The children of a process with one thread, zombies too: one short read where the kernel has CONFIG_PROC_CHILDREN.
+#[must_use]
+pub fn children(pid: i32) -> Vec<i32> {
+    match std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
+        Ok(text) => text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect(),
+        Err(_) => Snapshot::take().children(pid).to_vec(),
+    }
+}
+
+/// The value of a variable in the environment a process was started with.
+#[must_use]
+pub fn variable(pid: i32, name: &str) -> Option<String> {
+    let all = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    all.split(|byte| *byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    })
+}
+
+/// The command line, arguments joined by blanks; the name in brackets where there is none.
+#[must_use]
+pub fn command_line(pid: i32) -> Option<String> {
+    let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&raw).trim_end_matches('\0').replace('\0', " ");
+    if text.is_empty() { Stat::read(pid).map(|stat| format!("[{}]", stat.comm)) } else { Some(text) }
+}
+
+/// The proportional share of memory (PSS) of a process, in bytes. Sum it over a tree: shared pages count once.
+#[must_use]
+pub fn pss(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Clock ticks per second, in which /proc counts CPU time.
+#[must_use]
+pub fn ticks_per_second() -> u64 {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().map_or(100, |ticks| ticks as u64)
+}
+
+/// The effective uid of this process.
+#[must_use]
+pub fn uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+#[must_use]
+pub fn pid() -> i32 {
+    nix::unistd::getpid().as_raw()
+}
+
+/// The process and all above it, nearest first.
+#[must_use]
+pub fn ancestors(pid: i32) -> Vec<i32> {
+    let mut line = vec![pid];
+    while let Some(stat) = line.last().and_then(|pid| Stat::read(*pid)) {
+        if stat.ppid <= 0 || line.contains(&stat.ppid) {
+            break;
+        }
+        line.push(stat.ppid);
+    }
+    line
+}
+
+/// Does `path` lie in PATH, or is it itself a program? The file to exec, or `ENOENT`/`EACCES`.
+///
+/// # Errors
+/// As execvp(3): `EACCES` where a file was found but may not be executed, else `ENOENT`.
+pub fn find_program(name: &str, search: Option<&str>) -> Result<String, Errno> {
+    if name.contains('/') {
+        return Ok(name.to_owned());
+    }
+    let mut seen = Errno::ENOENT;
+    for folder in search.unwrap_or("/usr/local/bin:/usr/bin:/bin").split(':') {
+        let candidate = Path::new(if folder.is_empty() { "." } else { folder }).join(name);
+        match nix::unistd::access(&candidate, nix::unistd::AccessFlags::X_OK) {
+            Ok(()) if candidate.is_file() => return Ok(candidate.to_string_lossy().into_owned()),
+            Err(Errno::EACCES) => seen = Errno::EACCES,
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Err(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_does_not_confuse_stat() {
+        let line = "42 (a) b (c)) S 7 42 41 0 -1 4194560 100 0 0 0 3 4 0 0 20 0 2 0 12345 1000 50 184467 1 1 0";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.pid, stat.comm.as_str(), stat.ppid, stat.session), (42, "a) b (c)", 7, 41));
+        assert_eq!((stat.cpu_ticks, stat.threads, stat.start_time), (7, 2, 12345));
+    }
+
+    #[test]
+    fn garbage_is_no_stat() {
+        for bad in ["", "42", "42 (x", "42 (x) S", "x (y) S 1 2 3"] {
+            assert_eq!(Stat::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_holds_ourselves_below_our_parent() {
+        let me = Snapshot::take();
+        let stat = me.get(pid()).expect("this process");
+        assert!(me.below([stat.ppid]).contains(&pid()) || stat.ppid == 0);
+    }
+}

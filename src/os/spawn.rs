@@ -1,0 +1,386 @@
+//! From a plan to a running program: clone, the steps in the child, and which of them failed.
+
+use crate::core::spec::{Limit, Resource};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use serde::{Deserialize, Serialize};
+use std::ffi::{CString, c_char};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// What to exec, and as whom. It travels to the keeper in a memfd.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The file to exec; no search in PATH.
+    pub program: String,
+    pub argv: Vec<String>,
+    /// `KEY=VALUE`.
+    pub env: Vec<String>,
+    pub cwd: String,
+    pub identity: Option<Credentials>,
+    pub umask: Option<u32>,
+    pub nice: Option<i32>,
+    pub limits: Vec<(Resource, Limit)>,
+    pub oom_score_adj: Option<i32>,
+    /// Names of held sockets, inherited from fd 3 on.
+    pub listen: Vec<String>,
+}
+
+/// Numbers only: the keeper asks no name service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+/// The steps of a child, in order; the number is what travels through the exec pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Stage {
+    Fork,
+    Setsid,
+    Descriptors,
+    Limits,
+    Nice,
+    OomScoreAdj,
+    Umask,
+    Groups,
+    Gid,
+    Uid,
+    Cwd,
+    Exec,
+}
+
+const STAGES: [Stage; 12] = [
+    Stage::Fork,
+    Stage::Setsid,
+    Stage::Descriptors,
+    Stage::Limits,
+    Stage::Nice,
+    Stage::OomScoreAdj,
+    Stage::Umask,
+    Stage::Groups,
+    Stage::Gid,
+    Stage::Uid,
+    Stage::Cwd,
+    Stage::Exec,
+];
+
+impl Stage {
+    /// The word in exit records.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Stage::Fork => "fork",
+            Stage::Setsid => "setsid",
+            Stage::Descriptors => "descriptors",
+            Stage::Limits => "limits",
+            Stage::Nice => "nice",
+            Stage::OomScoreAdj => "oom_score_adj",
+            Stage::Umask => "umask",
+            Stage::Groups => "groups",
+            Stage::Gid => "gid",
+            Stage::Uid => "uid",
+            Stage::Cwd => "cwd",
+            Stage::Exec => "exec",
+        }
+    }
+}
+
+/// A child between clone and exec.
+#[derive(Debug)]
+pub struct Child {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    /// Ends at a successful exec; before a failure it carries stage and errno. Read it with [`outcome`].
+    pub exec: OwnedFd,
+}
+
+/// Descriptors for the child.
+#[derive(Clone, Copy, Debug)]
+pub struct Stdio<'a> {
+    pub null: BorrowedFd<'a>,
+    pub out: BorrowedFd<'a>,
+    pub err: BorrowedFd<'a>,
+    pub listen: &'a [BorrowedFd<'a>],
+}
+
+/// RLIMIT_NOFILE as it was before stead raised its own; a child gets it back.
+pub type OriginalLimit = (u64, u64);
+
+/// Raises the soft limit of open files to the hard one, and says what it was.
+///
+/// # Errors
+/// Of getrlimit(2) and setrlimit(2).
+pub fn raise_open_files() -> io::Result<OriginalLimit> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok((soft, hard))
+}
+
+/// Clones a child that executes the plan. Only for a process with one thread.
+///
+/// # Errors
+/// `(Fork, errno)` where no child came to be. A failure of a later stage comes through the exec pipe.
+pub fn spawn(plan: &Plan, stdio: Stdio<'_>, files: OriginalLimit) -> Result<Child, (Stage, Errno)> {
+    let prepared = Prepared::new(plan, stdio.listen.len()).map_err(|_| (Stage::Exec, Errno::EINVAL))?;
+    let (exec, report) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| (Stage::Fork, errno))?;
+    match clone().map_err(|errno| (Stage::Fork, errno))? {
+        None => {
+            let (stage, errno) = prepared.run(plan, stdio, files);
+            let mut record = [0u8; 5];
+            record[0] = stage as u8;
+            record[1..].copy_from_slice(&(errno as i32).to_ne_bytes());
+            // SAFETY: plain system calls on our own buffer and descriptor; _exit runs nothing of the parent's.
+            unsafe {
+                libc::write(report.as_raw_fd(), record.as_ptr().cast(), record.len());
+                libc::_exit(127)
+            }
+        }
+        Some((pid, pidfd)) => Ok(Child { pid, pidfd, exec }),
+    }
+}
+
+/// Reads an exec pipe: `Ok(None)` after a successful exec, `Err(WouldBlock)` where it is not decided yet.
+///
+/// # Errors
+/// `WouldBlock` while the child is still on its way.
+pub fn outcome(exec: &OwnedFd) -> io::Result<Option<(Stage, Errno)>> {
+    let mut wait = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(exec), nix::poll::PollFlags::POLLIN)];
+    if nix::poll::poll(&mut wait, nix::poll::PollTimeout::ZERO)? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let mut record = [0u8; 5];
+    let n = nix::unistd::read(exec, &mut record)?;
+    if n < record.len() {
+        return Ok(None);
+    }
+    let stage = STAGES.get(usize::from(record[0])).copied().unwrap_or(Stage::Exec);
+    Ok(Some((stage, Errno::from_raw(i32::from_ne_bytes([record[1], record[2], record[3], record[4]])))))
+}
+
+/// fork-like clone3(2) with a pidfd. Not vfork: the parent would wait for an exec from a dead file system.
+fn clone() -> Result<Option<(i32, OwnedFd)>, Errno> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all-zero is a valid clone_args.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: without CLONE_VM the child has its own copy of everything; this process has one thread, so no lock is held.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match pid {
+        0 => Ok(None),
+        pid if pid > 0 => {
+            // SAFETY: the kernel has just made it for us.
+            Ok(Some((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })))
+        }
+        // Old container runtimes forbid clone3 by seccomp. The pid is our child's: it cannot be reused before we reap it.
+        _ if matches!(Errno::last(), Errno::ENOSYS | Errno::EPERM) => {
+            // SAFETY: one thread, see above.
+            match unsafe { nix::unistd::fork()? } {
+                nix::unistd::ForkResult::Child => Ok(None),
+                nix::unistd::ForkResult::Parent { child } => {
+                    let pidfd = super::process::pidfd_open(child.as_raw()).map_err(|_| Errno::EMFILE)?;
+                    Ok(Some((child.as_raw(), pidfd)))
+                }
+            }
+        }
+        _ => Err(Errno::last()),
+    }
+}
+
+/// All that needs memory, made before the clone.
+struct Prepared {
+    program: CString,
+    cwd: CString,
+    /// Owns what `argv_pointers` and `env_pointers` point to.
+    _argv: Vec<CString>,
+    _env: Vec<CString>,
+    argv_pointers: Vec<*const c_char>,
+    env_pointers: Vec<*const c_char>,
+    /// `LISTEN_PID=` and room for the number.
+    listen_pid: Option<Vec<u8>>,
+}
+
+const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+
+impl Prepared {
+    fn new(plan: &Plan, sockets: usize) -> Result<Prepared, std::ffi::NulError> {
+        let strings =
+            |texts: &[String]| texts.iter().map(|text| CString::new(text.as_bytes())).collect::<Result<Vec<_>, _>>();
+        let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).collect::<Vec<_>>();
+        let argv = strings(&plan.argv)?;
+        let mut env = strings(&plan.env)?;
+        if sockets > 0 {
+            env.push(CString::new(format!("LISTEN_FDS={sockets}"))?);
+        }
+        let mut argv_pointers = pointers(&argv);
+        argv_pointers.push(std::ptr::null());
+        let mut env_pointers = pointers(&env);
+        let listen_pid = (sockets > 0).then(|| [LISTEN_PID, &[0; 12]].concat());
+        if let Some(text) = &listen_pid {
+            env_pointers.push(text.as_ptr().cast());
+        }
+        env_pointers.push(std::ptr::null());
+        Ok(Prepared {
+            program: CString::new(plan.program.as_bytes())?,
+            cwd: CString::new(plan.cwd.as_bytes())?,
+            _argv: argv,
+            _env: env,
+            argv_pointers,
+            env_pointers,
+            listen_pid,
+        })
+    }
+
+    /// In the child. Returns only with a failure. System calls alone: no allocation, no lock.
+    fn run(mut self, plan: &Plan, stdio: Stdio<'_>, files: OriginalLimit) -> (Stage, Errno) {
+        match self.steps(plan, stdio, files) {
+            Ok(()) => {}
+            Err(failure) => return failure,
+        }
+        // SAFETY: both arrays end in null and their strings live in `self`.
+        unsafe {
+            libc::execve(self.program.as_ptr(), self.argv_pointers.as_ptr(), self.env_pointers.as_ptr());
+        }
+        (Stage::Exec, Errno::last())
+    }
+
+    fn steps(&mut self, plan: &Plan, stdio: Stdio<'_>, files: OriginalLimit) -> Result<(), (Stage, Errno)> {
+        let check = |stage: Stage, result: libc::c_long| {
+            if result < 0 { Err((stage, Errno::last())) } else { Ok(()) }
+        };
+        // SAFETY: each call below takes plain numbers or pointers into memory that this function owns.
+        unsafe {
+            check(Stage::Setsid, libc::setsid().into())?;
+            reset_signals();
+            self.descriptors(stdio).map_err(|errno| (Stage::Descriptors, errno))?;
+            let (soft, hard) = files;
+            let original = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+            check(Stage::Limits, libc::setrlimit(libc::RLIMIT_NOFILE, &raw const original).into())?;
+            for (resource, limit) in &plan.limits {
+                let wanted = libc::rlimit {
+                    rlim_cur: limit.soft.unwrap_or(libc::RLIM_INFINITY),
+                    rlim_max: limit.hard.unwrap_or(libc::RLIM_INFINITY),
+                };
+                check(Stage::Limits, libc::setrlimit(number(*resource), &raw const wanted).into())?;
+            }
+            if let Some(nice) = plan.nice {
+                check(Stage::Nice, libc::setpriority(libc::PRIO_PROCESS, 0, nice).into())?;
+            }
+            if let Some(adj) = plan.oom_score_adj {
+                write_oom_score_adj(adj).map_err(|errno| (Stage::OomScoreAdj, errno))?;
+            }
+            if let Some(mask) = plan.umask {
+                libc::umask(mask);
+            }
+            if let Some(who) = &plan.identity {
+                check(Stage::Groups, libc::setgroups(who.groups.len(), who.groups.as_ptr()).into())?;
+                check(Stage::Gid, libc::setresgid(who.gid, who.gid, who.gid).into())?;
+                check(Stage::Uid, libc::setresuid(who.uid, who.uid, who.uid).into())?;
+            }
+            check(Stage::Cwd, libc::chdir(self.cwd.as_ptr()).into())
+        }
+    }
+
+    /// fd 0 to 2, the sockets from 3 on, and LISTEN_PID. All others are close-on-exec.
+    fn descriptors(&mut self, stdio: Stdio<'_>) -> Result<(), Errno> {
+        let sources = [stdio.null, stdio.out, stdio.err];
+        let all = sources.len() + stdio.listen.len();
+        // First away from the low numbers, so that no source is overwritten before its turn.
+        let mut high = [-1; 3 + super::socket::MAX_FDS];
+        for (at, source) in sources.iter().chain(stdio.listen).enumerate() {
+            // SAFETY: plain numbers.
+            high[at] = unsafe { libc::fcntl(source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, all as i32 + 3) };
+            if high[at] < 0 {
+                return Err(Errno::last());
+            }
+        }
+        for (target, source) in high[..all].iter().enumerate() {
+            // SAFETY: plain numbers. dup2 clears close-on-exec.
+            if unsafe { libc::dup2(*source, target as i32) } < 0 {
+                return Err(Errno::last());
+            }
+        }
+        if let Some(text) = &mut self.listen_pid {
+            // SAFETY: getpid(2) cannot fail. A raw clone leaves libc's caches stale; getpid has none.
+            let mut pid = unsafe { libc::getpid() }.unsigned_abs();
+            let mut digits = [0u8; 10];
+            let mut n = 0;
+            while pid > 0 {
+                digits[n] = b'0' + (pid % 10) as u8;
+                pid /= 10;
+                n += 1;
+            }
+            for (at, digit) in digits[..n].iter().rev().enumerate() {
+                text[LISTEN_PID.len() + at] = *digit;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every disposition to default, an empty mask: an ignored SIGINT, as cron gives it, would make Python deaf to its stop signal.
+fn reset_signals() {
+    // SAFETY: plain system calls; an unknown or fixed signal only returns EINVAL.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        for signal in 1..=64 {
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+fn write_oom_score_adj(adj: i32) -> Result<(), Errno> {
+    let mut text = [0u8; 8];
+    let mut n = 0;
+    if adj < 0 {
+        text[0] = b'-';
+        n = 1;
+    }
+    let size = adj.unsigned_abs().min(1000);
+    for divisor in [1000, 100, 10, 1] {
+        if size >= divisor || divisor == 1 {
+            text[n] = b'0' + (size / divisor % 10) as u8;
+            n += 1;
+        }
+    }
+    // SAFETY: a constant path and our own buffer.
+    unsafe {
+        let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return Err(Errno::last());
+        }
+        let written = libc::write(fd, text.as_ptr().cast(), n);
+        let errno = Errno::last();
+        libc::close(fd);
+        if written < 0 { Err(errno) } else { Ok(()) }
+    }
+}
+
+fn number(resource: Resource) -> libc::__rlimit_resource_t {
+    match resource {
+        Resource::As => libc::RLIMIT_AS,
+        Resource::Core => libc::RLIMIT_CORE,
+        Resource::Cpu => libc::RLIMIT_CPU,
+        Resource::Data => libc::RLIMIT_DATA,
+        Resource::Fsize => libc::RLIMIT_FSIZE,
+        Resource::Memlock => libc::RLIMIT_MEMLOCK,
+        Resource::Msgqueue => libc::RLIMIT_MSGQUEUE,
+        Resource::Nice => libc::RLIMIT_NICE,
+        Resource::Nofile => libc::RLIMIT_NOFILE,
+        Resource::Nproc => libc::RLIMIT_NPROC,
+        Resource::Rtprio => libc::RLIMIT_RTPRIO,
+        Resource::Rttime => libc::RLIMIT_RTTIME,
+        Resource::Sigpending => libc::RLIMIT_SIGPENDING,
+        Resource::Stack => libc::RLIMIT_STACK,
+    }
+}
