@@ -5,4 +5,5 @@
 //! what stands before it.
 
 pub mod core;
+pub mod keeper;
 pub mod os;

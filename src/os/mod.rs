@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod file;
+pub mod pipe;
 pub mod process;
 pub mod signal;
 pub mod socket;

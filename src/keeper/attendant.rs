@@ -1,0 +1,167 @@
+//! The keeper's one special child: the daemon. It is started again after every end that was not announced.
+
+use crate::core::clock::{Millis, Mono, Now};
+use crate::os::{process, socket, spawn};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Delays between starts: at once, then 0.1 s, doubled up to 5 s.
+const FIRST_DELAY: Millis = Millis(100);
+const LONGEST_DELAY: Millis = Millis(5_000);
+
+/// A daemon that lived this long is started again at once.
+const PROVEN: Millis = Millis(30_000);
+
+/// After SIGABRT (for a core dump and a last word) SIGKILL.
+const LAST_WORDS: Millis = Millis(5_000);
+
+/// The daemon as the keeper sees it.
+#[derive(Debug)]
+pub struct Attendant {
+    pub starts: u64,
+    state: State,
+    delay: Option<Millis>,
+}
+
+#[derive(Debug)]
+enum State {
+    Gone {
+        since: Mono,
+        start_at: Mono,
+    },
+    Lives {
+        pid: i32,
+        pidfd: OwnedFd,
+        since: Mono,
+        socket: Option<OwnedFd>,
+        beat: Mono,
+        aborted: Option<Mono>,
+        bye: bool,
+    },
+}
+
+impl Attendant {
+    pub fn new(now: Now) -> Attendant {
+        Attendant { starts: 0, state: State::Gone { since: now.mono, start_at: now.mono }, delay: None }
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        match &self.state {
+            State::Gone { .. } => None,
+            State::Lives { pid, .. } => Some(*pid),
+        }
+    }
+
+    /// Our end of the connection.
+    #[must_use]
+    pub fn socket(&self) -> Option<&OwnedFd> {
+        match &self.state {
+            State::Gone { .. } => None,
+            State::Lives { socket, .. } => socket.as_ref(),
+        }
+    }
+
+    /// How long nobody has served.
+    #[must_use]
+    pub fn absent(&self, now: Now) -> Option<Millis> {
+        match &self.state {
+            State::Gone { since, .. } => Some(now.mono - *since),
+            State::Lives { .. } => None,
+        }
+    }
+
+    /// Starts the daemon where it is due. `true`: a new one has to be greeted.
+    ///
+    /// # Errors
+    /// Of socketpair(2) or clone(2); it is tried again after the delay.
+    pub fn start_if_due(
+        &mut self,
+        now: Now,
+        plan: &spawn::Plan,
+        files: spawn::OriginalLimit,
+        null: &OwnedFd,
+    ) -> io::Result<bool> {
+        let State::Gone { since, start_at } = self.state else { return Ok(false) };
+        if now.mono < start_at {
+            return Ok(false);
+        }
+        let delay = self.delay.map_or(FIRST_DELAY, |last| Millis((last.0 * 2).min(LONGEST_DELAY.0)));
+        self.delay = Some(delay);
+        // Where the start itself fails, the next try waits as well.
+        self.state = State::Gone { since, start_at: now.mono + delay };
+        let (ours, theirs) = socket::pair()?;
+        let fds = [theirs.as_fd()];
+        let stdio = spawn::Stdio { null: null.as_fd(), out: null.as_fd(), err: null.as_fd(), listen: &fds };
+        let child = spawn::spawn(plan, stdio, files).map_err(|(_, errno)| io::Error::from(errno))?;
+        self.starts += 1;
+        self.state = State::Lives {
+            pid: child.pid,
+            pidfd: child.pidfd,
+            since: now.mono,
+            socket: Some(ours),
+            beat: now.mono,
+            aborted: None,
+            bye: false,
+        };
+        Ok(true)
+    }
+
+    /// The connection ended: whoever is at the other end serves no more.
+    pub fn hung_up(&mut self) {
+        if let State::Lives { socket, pidfd, bye, .. } = &mut self.state {
+            *socket = None;
+            if !*bye {
+                let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+            }
+        }
+    }
+
+    pub fn said_bye(&mut self) {
+        if let State::Lives { bye, .. } = &mut self.state {
+            *bye = true;
+        }
+    }
+
+    pub fn beat(&mut self, now: Now) {
+        if let State::Lives { beat, .. } = &mut self.state {
+            *beat = now.mono;
+        }
+    }
+
+    /// It ended and was reaped. `true`: it had said that it would.
+    pub fn ended(&mut self, now: Now) -> bool {
+        let State::Lives { since, bye, .. } = &self.state else { return false };
+        let (since, bye) = (*since, *bye);
+        if now.mono - since >= PROVEN {
+            self.delay = None;
+        }
+        let wait = self.delay.filter(|delay| *delay > FIRST_DELAY).unwrap_or_default();
+        self.state = State::Gone { since: now.mono, start_at: now.mono + wait };
+        bye
+    }
+
+    /// Ends a daemon that no longer says that it lives. Says when to look again.
+    pub fn watch(&mut self, now: Now) -> Option<Mono> {
+        match &mut self.state {
+            State::Gone { start_at, .. } => Some(*start_at),
+            State::Lives { pidfd, beat, aborted, .. } => {
+                let silent = *beat + Millis(super::message::BEAT_LIMIT_MS);
+                match *aborted {
+                    None if now.mono >= silent => {
+                        let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGABRT);
+                        *aborted = Some(now.mono);
+                        Some(now.mono + LAST_WORDS)
+                    }
+                    None => Some(silent),
+                    Some(at) if now.mono >= at + LAST_WORDS => {
+                        let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+                        *aborted = Some(now.mono);
+                        Some(now.mono + LAST_WORDS)
+                    }
+                    Some(at) => Some(at + LAST_WORDS),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! The keeper's loop: wait for what happens, enter it in the table, tell the daemon what it does not know yet.
+
+use super::attendant::Attendant;
+use super::inventory::Inventory;
+use super::message::{FromDaemon, FromKeeper, Note, OLDEST, PROTOCOL, State, Stream};
+use crate::core::clock::{Millis, Mono, Now};
+use crate::core::event::{ExitStatus, Usage};
+use crate::core::name::RunId;
+use crate::core::spec::Signal;
+use crate::os::process::{self, Snapshot};
+use crate::os::signal::Came;
+use crate::os::spawn::{self, Plan, Stage, Stdio};
+use crate::os::{clock, file, pipe, signal, socket};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::wait::WaitStatus;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Without a daemon for this long, the keeper moves log bytes itself, so that no app blocks on a full pipe.
+const UNATTENDED: Millis = Millis(5_000);
+
+/// Told to end, and no daemon to do it in an orderly way: after this long the keeper ends everything itself.
+const PATIENCE: Millis = Millis(15_000);
+
+/// Deaths of orphans that are remembered for a daemon that is away.
+const MOST_ORPHANS: usize = 256;
+
+/// How a keeper is started.
+#[derive(Debug)]
+pub struct Start {
+    pub home: PathBuf,
+    /// Holds flock on `$STEAD_HOME/lock` for as long as it is open.
+    pub lock: File,
+    /// Arguments of the daemon after its role.
+    pub daemon_args: Vec<String>,
+    /// Variables of our own environment that the daemon gets beside them.
+    pub daemon_env: Vec<String>,
+}
+
+struct Keeper {
+    home: PathBuf,
+    inventory: Inventory,
+    attendant: Attendant,
+    daemon_plan: Plan,
+    files: spawn::OriginalLimit,
+    null: OwnedFd,
+    /// `stead.sock`.
+    front_door: OwnedFd,
+    held: BTreeMap<String, OwnedFd>,
+    /// How far a new daemon has been introduced; `None`: wholly.
+    greeting: Option<Greeting>,
+    orphans: VecDeque<(i32, ExitStatus)>,
+    /// Signals that came and were not told yet; a wish to end is told to every new daemon.
+    came: VecDeque<Came>,
+    told_to_end: Option<(Came, Mono)>,
+    boot_id: String,
+    _lock: File,
+}
+
+enum Greeting {
+    Hello,
+    Runs { after: Option<RunId>, count: u64 },
+}
+
+/// Keeps until the daemon says goodbye. `ready` is called once clients can connect.
+///
+/// # Errors
+/// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
+pub fn run(start: Start, ready: impl FnOnce()) -> io::Result<()> {
+    process::become_subreaper()?;
+    let signals = signal::watch(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT])?;
+    let files = spawn::raise_open_files()?;
+    end_leftovers(&start.home);
+    let front_door = socket::bind_unix(&start.home.join("stead.sock"), 0o600)?;
+    let now = clock::now();
+    let mut keeper = Keeper {
+        inventory: Inventory::default(),
+        attendant: Attendant::new(now),
+        daemon_plan: daemon_plan(&start),
+        files,
+        null: file::null()?,
+        front_door,
+        held: BTreeMap::new(),
+        greeting: None,
+        orphans: VecDeque::new(),
+        came: VecDeque::new(),
+        told_to_end: None,
+        boot_id: process::boot_id(),
+        home: start.home,
+        _lock: start.lock,
+    };
+    ready();
+    keeper.keep(&signals);
+    let _ = std::fs::remove_file(keeper.home.join("stead.sock"));
+    Ok(())
+}
+
+/// Writes who holds the home into its lock file.
+///
+/// # Errors
+/// Of write(2).
+pub fn sign(lock: &mut File) -> io::Result<()> {
+    use std::io::Seek;
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", process::pid())
+}
+
+impl Keeper {
+    fn keep(&mut self, signals: &OwnedFd) {
+        let mut buffer = Vec::new();
+        loop {
+            let now = clock::now();
+            if let Ok(true) = self.attendant.start_if_due(now, &self.daemon_plan, self.files, &self.null) {
+                self.greeting = Some(Greeting::Hello)
+            }
+            let blocked = self.speak();
+            let until = self.deadline(now);
+            self.wait(signals, blocked, until);
+            for came in signal::read(signals) {
+                self.heard(came);
+            }
+            self.listen(&mut buffer);
+            self.see_execs();
+            if self.reap() {
+                return;
+            }
+            if self.attendant.absent(clock::now()).is_some_and(|absent| absent >= UNATTENDED) {
+                self.move_logs();
+            }
+            if self.out_of_patience() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for anything to happen.
+    fn wait(&self, signals: &OwnedFd, blocked: bool, until: Option<Mono>) {
+        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        if let Some(socket) = self.attendant.socket() {
+            let out = if blocked { PollFlags::POLLOUT } else { PollFlags::empty() };
+            fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN | out));
+        }
+        let execs = self.inventory.iter().filter_map(|(_, entry)| entry.exec.as_ref());
+        fds.extend(execs.map(|exec| PollFd::new(exec.as_fd(), PollFlags::POLLIN)));
+        let timeout = until.map_or(PollTimeout::NONE, |until| {
+            let wait = (until - clock::now().mono).0;
+            // Rounded up, so that the deadline has passed when the wait is over.
+            PollTimeout::try_from(wait.saturating_add(1).min(60_000) as i32).unwrap_or(PollTimeout::ZERO)
+        });
+        // An interruption is as good as an event: the loop looks at everything.
+        let _ = nix::poll::poll(&mut fds, timeout);
+    }
+
+    fn deadline(&mut self, now: Now) -> Option<Mono> {
+        let attendant = self.attendant.watch(now);
+        let unattended = self.attendant.absent(now).map(|absent| {
+            if absent >= UNATTENDED { now.mono + Millis(20) } else { now.mono + Millis(UNATTENDED.0 - absent.0) }
+        });
+        let patience = self.told_to_end.map(|(_, at)| (at + PATIENCE).max(now.mono + Millis(100)));
+        [attendant, unattended, patience].into_iter().flatten().min()
+    }
+
+    fn heard(&mut self, came: Came) {
+        match came.signal {
+            libc::SIGCHLD => {}
+            libc::SIGHUP => self.came.push_back(came),
+            _ => {
+                self.told_to_end.get_or_insert((came, clock::now().mono));
+                self.came.push_back(came);
+            }
+        }
+    }
+
+    /// Says what there is to say. `true`: the daemon's side is full.
+    fn speak(&mut self) -> bool {
+        loop {
+            match self.say_next() {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(_) => {
+                    self.attendant.hung_up();
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// One message. `false`: nothing is left to say.
+    fn say_next(&mut self) -> io::Result<bool> {
+        let Some(socket) = self.attendant.socket() else { return Ok(false) };
+        match self.greeting {
+            Some(Greeting::Hello) => {
+                let hello = FromKeeper::Hello {
+                    newest: PROTOCOL,
+                    oldest: OLDEST,
+                    boot_id: self.boot_id.clone(),
+                    keeper_pid: process::pid(),
+                    highest_run: self.inventory.highest,
+                    daemon_starts: self.attendant.starts,
+                    sockets: self.held.keys().cloned().collect(),
+                };
+                let mut fds = vec![self.front_door.as_fd()];
+                fds.extend(self.held.values().map(AsFd::as_fd));
+                say(socket, &hello, &fds)?;
+                if let Some((came, _)) = self.told_to_end
+                    && !self.came.contains(&came)
+                {
+                    self.came.push_back(came);
+                }
+                self.greeting = Some(Greeting::Runs { after: None, count: 0 });
+                return Ok(true);
+            }
+            Some(Greeting::Runs { after, count }) => {
+                match self.inventory.after(after) {
+                    Some(run) => {
+                        if let Some((message, fds)) = self.inventory.introduce(run) {
+                            say(socket, &message, &fds)?;
+                        }
+                        self.greeting = Some(Greeting::Runs { after: Some(run), count: count + 1 });
+                    }
+                    None => {
+                        say(socket, &FromKeeper::End { count }, &[])?;
+                        self.greeting = None;
+                    }
+                }
+                return Ok(true);
+            }
+            None => {}
+        }
+        if let Some((run, (message, fds))) = self.inventory.next_news() {
+            if message != FromKeeper::Unknown {
+                say(socket, &message, &fds)?;
+            }
+            self.inventory.told(run);
+            return Ok(true);
+        }
+        if let Some(came) = self.came.front() {
+            say(socket, &FromKeeper::Term { signal: came.signal, pid: came.pid, uid: came.uid }, &[])?;
+            self.came.pop_front();
+            return Ok(true);
+        }
+        if let Some((pid, status)) = self.orphans.front() {
+            say(socket, &FromKeeper::Orphan { pid: *pid, status: *status }, &[])?;
+            self.orphans.pop_front();
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Takes what the daemon says.
+    fn listen(&mut self, buffer: &mut Vec<u8>) {
+        loop {
+            let Some(socket) = self.attendant.socket() else { return };
+            match socket::receive(socket, buffer) {
+                Ok(Some(fds)) => match serde_json::from_slice(buffer) {
+                    Ok(message) => self.obey(message, fds),
+                    // Not ours to judge: a newer daemon may say what we do not know.
+                    Err(_) => {}
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(None) | Err(_) => {
+                    self.attendant.hung_up();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, message: FromDaemon, mut fds: Vec<OwnedFd>) {
+        match message {
+            FromDaemon::Spawn { run, note } => {
+                if self.inventory.get_mut(run).is_some() {
+                    self.inventory.tell_again(run);
+                } else if let Some(plan) = fds.pop() {
+                    self.spawn(run, note, plan);
+                }
+            }
+            FromDaemon::Note { run, note } => {
+                if let Some(entry) = self.inventory.get_mut(run) {
+                    entry.note = note;
+                }
+            }
+            FromDaemon::Forget { run } => self.inventory.forget(run),
+            FromDaemon::Log { run, stream } => {
+                if let Some(entry) = self.inventory.get_mut(run) {
+                    match stream {
+                        Stream::Out => entry.out_log = fds.pop(),
+                        Stream::Err => entry.err_log = fds.pop(),
+                    }
+                }
+            }
+            FromDaemon::Hold { name } => {
+                if let Some(fd) = fds.pop() {
+                    self.held.insert(name, fd);
+                }
+            }
+            FromDaemon::Unhold { name } => {
+                self.held.remove(&name);
+            }
+            FromDaemon::Beat => self.attendant.beat(clock::now()),
+            FromDaemon::Bye => self.attendant.said_bye(),
+            FromDaemon::Unknown => {}
+        }
+    }
+
+    fn spawn(&mut self, run: RunId, note: Note, plan: OwnedFd) {
+        let now = clock::now();
+        let null = || self.null.try_clone();
+        match self.clone_child(plan) {
+            Ok((child, out, err)) => self.inventory.insert(run, child, now, note, out, err),
+            Err((stage, errno)) => {
+                // The table holds two ends for every run; a failed one has nothing to be read.
+                let (Ok(out), Ok(err)) = (null(), null()) else { return };
+                let state = State::Failed { stage, errno: errno as i32, at: now.mono };
+                self.inventory.insert_failed(run, state, now, note, (out, err));
+            }
+        }
+    }
+
+    fn clone_child(&self, plan: OwnedFd) -> Result<(spawn::Child, OwnedFd, OwnedFd), (Stage, Errno)> {
+        let plan: Plan = file::read_memory_file(plan)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .ok_or((Stage::Exec, Errno::EINVAL))?;
+        let mut sockets = Vec::new();
+        for name in &plan.listen {
+            sockets.push(self.held.get(name).ok_or((Stage::Descriptors, Errno::EBADF))?.as_fd());
+        }
+        let owner = plan.identity.as_ref().map(|who| (who.uid, who.gid));
+        let pipe = || pipe::make(owner).map_err(|error| (Stage::Fork, errno_of(&error)));
+        let (out, out_end) = pipe()?;
+        let (err, err_end) = pipe()?;
+        let stdio = Stdio { null: self.null.as_fd(), out: out_end.as_fd(), err: err_end.as_fd(), listen: &sockets };
+        Ok((spawn::spawn(&plan, stdio, self.files)?, out, err))
+    }
+
+    /// Which execs are decided.
+    fn see_execs(&mut self) {
+        let open: Vec<RunId> =
+            self.inventory.iter().filter(|(_, entry)| entry.exec.is_some()).map(|(run, _)| run).collect();
+        for run in open {
+            self.see_exec(run);
+        }
+    }
+
+    fn see_exec(&mut self, run: RunId) {
+        let Some(entry) = self.inventory.get_mut(run) else { return };
+        let Some(exec) = &entry.exec else { return };
+        match spawn::outcome(exec) {
+            Ok(None) => self.inventory.moved(run, State::Live),
+            Ok(Some((stage, errno))) => {
+                let at = clock::now().mono;
+                self.inventory.moved(run, State::Failed { stage, errno: errno as i32, at });
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Takes the status of everybody who ended. `true`: the daemon ended as it should, and so do we.
+    fn reap(&mut self) -> bool {
+        let mut done = false;
+        while let Some((pid, status, usage)) = next_dead() {
+            let now = clock::now();
+            if let Some(run) = self.inventory.by_pid(pid) {
+                // Its exec pipe was closed by its death at the latest.
+                self.see_exec(run);
+                if self.inventory.get_mut(run).is_some_and(|entry| matches!(entry.state, State::Live)) {
+                    self.inventory.moved(run, State::Ended { status, usage, at: now });
+                }
+            } else if self.attendant.pid() == Some(pid) {
+                done |= self.attendant.ended(now);
+                self.greeting = None;
+            } else {
+                if self.orphans.len() == MOST_ORPHANS {
+                    self.orphans.pop_front();
+                }
+                self.orphans.push_back((pid, status));
+            }
+        }
+        done
+    }
+
+    /// In place of an absent daemon.
+    fn move_logs(&self) {
+        for (_, entry) in self.inventory.iter() {
+            for (from, to) in [(&entry.out, &entry.out_log), (&entry.err, &entry.err_log)] {
+                if let Some(to) = to {
+                    // One pipe's fill a time: a flooding app must not hold us.
+                    let _ = pipe::splice_to_end(from.as_fd(), to.as_fd(), 1 << 20);
+                }
+            }
+        }
+    }
+
+    /// Told to end, but no daemon lives long enough to do it.
+    fn out_of_patience(&self) -> bool {
+        let now = clock::now();
+        let waited = self.told_to_end.is_some_and(|(_, at)| now.mono - at >= PATIENCE);
+        if !waited || self.attendant.socket().is_some() {
+            return false;
+        }
+        let mut snapshot = Snapshot::take();
+        for _ in 0..10 {
+            let below = snapshot.below(snapshot.children(process::pid()).to_vec());
+            if below.is_empty() {
+                break;
+            }
+            for pid in below {
+                if let Ok(pidfd) = process::pidfd_open(pid) {
+                    let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+                }
+            }
+            snapshot = Snapshot::take();
+        }
+        true
+    }
+}
+
+fn say(socket: &OwnedFd, message: &FromKeeper, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
+    socket::send(socket, &serde_json::to_vec(message)?, fds)
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// wait4(2) for any child, without waiting.
+fn next_dead() -> Option<(i32, ExitStatus, Usage)> {
+    let mut status = 0;
+    // SAFETY: all-zero is a valid rusage; both pointers are to our own variables.
+    let (pid, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
+    };
+    if pid <= 0 {
+        return None;
+    }
+    let status = match WaitStatus::from_raw(nix::unistd::Pid::from_raw(pid), status).ok()? {
+        WaitStatus::Exited(_, code) => ExitStatus::Code(code),
+        WaitStatus::Signaled(_, _, core_dumped) => ExitStatus::Signal { signal: Signal(status & 0x7f), core_dumped },
+        // Only ends are asked for.
+        _ => return next_dead(),
+    };
+    let millis = |time: libc::timeval| Millis((time.tv_sec as u64) * 1000 + (time.tv_usec as u64) / 1000);
+    let usage = Usage {
+        user: millis(usage.ru_utime),
+        system: millis(usage.ru_stime),
+        // Linux counts in KiB (getrusage(2)).
+        max_rss_bytes: (usage.ru_maxrss as u64) * 1024,
+    };
+    Some((pid, status, usage))
+}
+
+/// The daemon is always this very binary, even where another has been put in its place meanwhile.
+fn daemon_plan(start: &Start) -> Plan {
+    let mut env: Vec<String> = std::env::vars_os()
+        .filter(|(key, _)| !matches!(key.to_str(), Some("STEAD_HOME" | "STEAD_RUN" | "STEAD_NAME")))
+        .map(|(key, value)| format!("{}={}", key.to_string_lossy(), value.to_string_lossy()))
+        .collect();
+    env.push(format!("STEAD_HOME={}", start.home.display()));
+    env.extend(start.daemon_env.iter().cloned());
+    let mut argv = vec!["stead".to_owned(), "daemon-worker".to_owned()];
+    argv.extend(start.daemon_args.iter().cloned());
+    Plan { program: "/proc/self/exe".into(), argv, env, cwd: "/".into(), ..Plan::default() }
+}
+
+/// Never two copies: what still runs of an earlier keeper of this home is ended before anything is started. Found by STEAD_HOME
+/// and STEAD_RUN in /proc/PID/environ; we and those above us are not meant, even where an app of this home started us.
+fn end_leftovers(home: &Path) {
+    let home = home.to_string_lossy().into_owned();
+    let spared = process::ancestors(process::pid());
+    for _ in 0..50 {
+        let left: Vec<i32> = Snapshot::take()
+            .all()
+            .map(|stat| stat.pid)
+            .filter(|pid| !spared.contains(pid))
+            .filter(|pid| is_leftover(*pid, &home))
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        for pid in left {
+            if let Ok(pidfd) = process::pidfd_open(pid)
+                && is_leftover(pid, &home)
+            {
+                let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+                // Until it is gone, or 100 ms: the next round looks again.
+                let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+                let _ = nix::poll::poll(&mut ended, 100u8);
+            }
+        }
+    }
+}
+
+fn is_leftover(pid: i32, home: &str) -> bool {
+    process::variable(pid, "STEAD_RUN").is_some() && process::variable(pid, "STEAD_HOME").as_deref() == Some(home)
+}
