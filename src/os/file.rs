@@ -6,6 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// For `custom_flags`: a symbolic link in the last place is an error.
+pub const NO_FOLLOW: i32 = libc::O_NOFOLLOW;
+
 /// A file without a name that holds `bytes`, for another process to read.
 ///
 /// # Errors

@@ -232,6 +232,59 @@ pub fn find_program(name: &str, search: Option<&str>) -> Result<String, Errno> {
     Err(seen)
 }
 
+/// This process's oom_score_adj; an app of a protected stead must not inherit the protection.
+#[must_use]
+pub fn own_oom_score_adj() -> Option<i32> {
+    std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
+}
+
+/// The name of an errno: `ENOENT`.
+#[must_use]
+pub fn errno_name(errno: i32) -> String {
+    format!("{:?}", Errno::from_raw(errno))
+}
+
+/// Waits until a descriptor can be written to, `limit` milliseconds at most.
+///
+/// # Errors
+/// Of poll(2).
+pub fn wait_writable(fd: BorrowedFd<'_>, limit: u16) -> io::Result<()> {
+    let mut fds = [nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLOUT)];
+    nix::poll::poll(&mut fds, limit)?;
+    Ok(())
+}
+
+/// Replaces this process by the program of `/proc/self/exe` with other arguments. Returns only a failure.
+#[must_use]
+pub fn exec_self(arguments: &[&str]) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    std::process::Command::new("/proc/self/exe").arg0("stead").args(arguments).exec()
+}
+
+/// Leads a session of its own, without a terminal.
+pub fn leave_session() {
+    // Fails only for one that leads its group already, and so is where it should be.
+    let _ = nix::unistd::setsid();
+}
+
+/// Takes over a descriptor that the parent left open at this number.
+///
+/// # Errors
+/// `EBADF` where there is none.
+pub fn inherited(fd: i32) -> io::Result<OwnedFd> {
+    // SAFETY: only called once, at the start of a role, for a number that the role's contract names.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    Ok(fd)
+}
+
+/// The home of a user, for HOME of an app that runs as one.
+#[must_use]
+pub fn home_of(uid: u32) -> Option<String> {
+    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten()?;
+    Some(user.dir.to_string_lossy().into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

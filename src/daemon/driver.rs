@@ -1,0 +1,154 @@
+//! THE loop: what happens becomes an event, the core answers with actions, they are performed, and all sleeps until the core's
+//! deadline.
+
+use super::journal::Journal;
+use super::link::{self, Link};
+use super::output::Output;
+use super::perform::Daemon;
+use super::server::{self, Asking};
+use super::store::Store;
+use crate::core::clock::Millis;
+use crate::core::event::Event;
+use crate::core::fleet::Fleet;
+use crate::core::recover::Found;
+use crate::core::record::Actor;
+use crate::core::spec::Signal;
+use crate::keeper::message::{BEAT_EVERY_MS, FromDaemon, FromKeeper};
+use crate::os::{clock, process, signal};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+/// The keeper gives the daemon its end of the connection at this number.
+const KEEPER_FD: i32 = 3;
+
+/// How the daemon's life ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// All has ended, the keeper is told.
+    Bye,
+    /// The keeper is gone; what it held is stopped.
+    KeeperLost,
+}
+
+/// Runs the daemon's role on the connection at fd 3.
+///
+/// # Errors
+/// Where it cannot begin, or the keeper speaks another protocol.
+pub fn run(home: &Path) -> io::Result<End> {
+    let socket = process::inherited(KEEPER_FD)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, live(home, socket))
+}
+
+async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
+    let signals = AsyncFd::new(signal::watch(&[Signal::TERM.0, Signal::INT.0, Signal::HUP.0])?)?;
+    let mut link = Link::new(socket)?;
+    let (inventory, early) = link.greeting().await?;
+    crate::os::socket::listen(&inventory.front_door)?;
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let store = Store::new(home);
+    let journal = Journal::open(home)?;
+    let (pumped, mut from_pump) = mpsc::unbounded_channel();
+    let output = Output::start(home, pumped)?;
+    let found = Found {
+        wanted: store.load(),
+        boot_id: inventory.boot_id.clone(),
+        highest_run: inventory.highest_run,
+        held: inventory.held,
+        tails: journal.tails(),
+    };
+    let now = clock::now();
+    tracing::info!(
+        keeper = inventory.keeper_pid,
+        start = inventory.daemon_starts,
+        held = found.held.len(),
+        apps = found.wanted.apps.len(),
+        "the daemon begins"
+    );
+    let (fleet, actions) = Fleet::recover(cpus, now, found);
+    let front_door: std::os::unix::net::UnixListener = inventory.front_door.into();
+    front_door.set_nonblocking(true)?;
+    let (asking, mut asked) = mpsc::unbounded_channel();
+    tokio::task::spawn_local(server::serve(tokio::net::UnixListener::from_std(front_door)?, asking));
+    let mut daemon = Daemon::new(
+        fleet,
+        link,
+        output,
+        journal,
+        store,
+        (inventory.boot_id, inventory.keeper_pid, inventory.daemon_starts),
+        inventory.sockets,
+    );
+    daemon.take_over(inventory.ends);
+    daemon.perform(actions);
+    for message in early {
+        daemon.keeper_says(message, Vec::new());
+    }
+    let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
+    loop {
+        if daemon.said_bye {
+            return Ok(End::Bye);
+        }
+        let sleep = daemon.deadline().map(|at| Duration::from_millis((at - clock::now().mono).0));
+        tokio::select! {
+            biased;
+            message = daemon.link.receive() => match message {
+                Ok((message, fds)) => daemon.keeper_says(message, fds),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => tracing::error!(%error, "from the keeper"),
+                Err(error) => {
+                    tracing::error!(%error, "the keeper is gone: what it held is ended, and all that is wanted starts anew");
+                    daemon.end_all_runs();
+                    return Ok(End::KeeperLost);
+                }
+            },
+            Some(event) = from_pump.recv() => daemon.pump_says(event),
+            Some(Asking { question, answer }) = asked.recv() => daemon.asked(question, answer),
+            ready = signals.readable() => if let Ok(mut ready) = ready {
+                ready.clear_ready();
+                for came in signal::read(signals.get_ref()) {
+                    daemon.signalled(came.signal, came.pid, came.uid);
+                }
+            },
+            _ = beat.tick() => {
+                if daemon.link.say(&FromDaemon::Beat, &[]).is_err() {
+                    tracing::error!("the keeper does not listen");
+                }
+                daemon.tick();
+            }
+            () = wait(sleep) => daemon.due(),
+        }
+    }
+}
+
+async fn wait(sleep: Option<Duration>) {
+    match sleep {
+        // Up to a millisecond more, so that the core's deadline has passed.
+        Some(span) => tokio::time::sleep(span + Duration::from_millis(1)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the keeper says, as an event of the core where it is one.
+#[must_use]
+pub fn event_of(message: &FromKeeper) -> Option<Event> {
+    match message {
+        FromKeeper::Failed { run, stage, errno } => {
+            Some(Event::SpawnFailed { run: *run, failure: link::failure(*stage, *errno) })
+        }
+        FromKeeper::Term { signal, pid, uid } if *signal != Signal::HUP.0 => Some(Event::Term { actor: actor(*pid, *uid) }),
+        _ => None,
+    }
+}
+
+/// Who sent a signal.
+#[must_use]
+pub fn actor(pid: i32, uid: u32) -> Actor {
+    Actor { uid: Some(uid), pid: (pid > 0).then_some(pid), command: process::command_line(pid) }
+}
+
+/// How soon a tree that is not yet empty is looked at again, where the keeper's word of an orphan's death does not come first.
+pub const SWEEP_AGAIN: Millis = Millis(20);

@@ -1,0 +1,332 @@
+//! A log file: one open file per (device, inode), its rotation, and what happens when the disk is full.
+
+use crate::core::clock::Wall;
+use crate::os::{clock, pipe};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A file that could not be written is tried again after this time.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// A line that runs on for longer than this past the size limit is cut, for a file may not grow for ever.
+const LONGEST_LINE: u64 = 16 << 20;
+
+/// Where a stream goes, and how the file is rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub path: PathBuf,
+    pub max_size: u64,
+    pub keep: u32,
+}
+
+/// An open log file. Opened without O_APPEND, for splice(2) refuses that; whoever writes seeks to its end first.
+#[derive(Debug)]
+pub struct LogFile {
+    target: Target,
+    file: Option<File>,
+    size: u64,
+    index: Option<File>,
+    indexed: Wall,
+    /// Bytes that found no place.
+    pub lost: u64,
+    failing_since: Option<Duration>,
+}
+
+/// All open files, each once however many streams name it.
+#[derive(Debug, Default)]
+pub struct Files {
+    open: BTreeMap<(u64, u64), Rc<RefCell<LogFile>>>,
+    paths: BTreeMap<PathBuf, Rc<RefCell<LogFile>>>,
+}
+
+impl Files {
+    /// The file of a target, opened where it is not yet. One that cannot be opened counts what it loses and is tried again.
+    pub fn get(&mut self, target: &Target) -> Rc<RefCell<LogFile>> {
+        self.sweep();
+        if let Some(known) = self.paths.get(&target.path) {
+            return known.clone();
+        }
+        let mut log = LogFile {
+            target: target.clone(),
+            file: None,
+            size: 0,
+            index: None,
+            indexed: Wall(0),
+            lost: 0,
+            failing_since: None,
+        };
+        log.reopen();
+        let inode = log.file.as_ref().and_then(|file| file.metadata().ok()).map(|meta| (meta.dev(), meta.ino()));
+        let shared = match inode {
+            Some(inode) => self.open.entry(inode).or_insert_with(|| Rc::new(RefCell::new(log))).clone(),
+            None => Rc::new(RefCell::new(log)),
+        };
+        self.paths.insert(target.path.clone(), shared.clone());
+        shared
+    }
+
+    /// Lets go of files that no stream names any more.
+    fn sweep(&mut self) {
+        self.open.retain(|_, log| Rc::strong_count(log) > 1);
+        let open = &self.open;
+        self.paths.retain(|_, log| {
+            let shared = open.values().any(|one| Rc::ptr_eq(one, log));
+            Rc::strong_count(log) > if shared { 2 } else { 1 }
+        });
+        self.open.retain(|_, log| Rc::strong_count(log) > 1);
+    }
+
+    /// Opens every file anew by its path: somebody moved them away.
+    pub fn reopen(&mut self) {
+        for log in self.paths.values() {
+            log.borrow_mut().reopen();
+        }
+        // Inodes have changed; who shares a file goes on sharing it.
+        let logs: Vec<_> = std::mem::take(&mut self.open).into_values().collect();
+        for log in logs {
+            let inode = log.borrow().file.as_ref().and_then(|file| file.metadata().ok()).map(|meta| (meta.dev(), meta.ino()));
+            if let Some(inode) = inode {
+                self.open.insert(inode, log);
+            }
+        }
+    }
+
+    /// Empties a log and deletes its numbered ones.
+    pub fn flush(&mut self, path: &Path) {
+        for n in 1.. {
+            let old = numbered(path, n);
+            let gone = std::fs::remove_file(&old).is_ok();
+            let _ = std::fs::remove_file(index_of(&old));
+            if !gone {
+                break;
+            }
+        }
+        let _ = OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(0));
+        let _ = OpenOptions::new().write(true).open(index_of(path)).and_then(|file| file.set_len(0));
+        if let Some(log) = self.paths.get(path) {
+            let mut log = log.borrow_mut();
+            log.size = 0;
+            log.indexed = Wall(0);
+        }
+    }
+
+    /// Bytes lost at each path that lost any.
+    #[must_use]
+    pub fn lost(&self) -> BTreeMap<PathBuf, u64> {
+        let lost = self.paths.iter().map(|(path, log)| (path.clone(), log.borrow().lost));
+        lost.filter(|(_, lost)| *lost > 0).collect()
+    }
+}
+
+impl LogFile {
+    /// A descriptor of the same open file, for the keeper.
+    #[must_use]
+    pub fn duplicate(&self) -> Option<std::os::fd::OwnedFd> {
+        Some(self.file.as_ref()?.as_fd().try_clone_to_owned().ok()?)
+    }
+
+    #[must_use]
+    pub fn inode(&self) -> Option<(u64, u64)> {
+        let meta = self.file.as_ref()?.metadata().ok()?;
+        Some((meta.dev(), meta.ino()))
+    }
+
+    fn reopen(&mut self) {
+        self.index = None;
+        match open(&self.target.path) {
+            Ok(file) => {
+                self.size = file.metadata().map_or(0, |meta| meta.len());
+                self.file = Some(file);
+                self.healed();
+            }
+            Err(error) => {
+                self.file = None;
+                self.failed(&error);
+            }
+        }
+    }
+
+    /// Moves up to `max` bytes out of the pipe: to the file, or, where that cannot be had, nowhere, and counts them.
+    /// 0: the pipe's end.
+    ///
+    /// # Errors
+    /// `WouldBlock`: the pipe is empty.
+    pub fn splice(&mut self, pipe: BorrowedFd<'_>, null: BorrowedFd<'_>, max: usize) -> io::Result<usize> {
+        self.try_again();
+        if let Some(file) = &self.file {
+            self.index_if_due();
+            let file = self.file.as_ref().unwrap_or(file);
+            match pipe::splice_to_end(pipe, file.as_fd(), max) {
+                Ok(n) => {
+                    self.grew(n as u64);
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(error) => self.failed(&error),
+            }
+        }
+        let n = pipe::splice(pipe, null, max)?;
+        self.lost += n as u64;
+        Ok(n)
+    }
+
+    /// Writes bytes at the end; what finds no place is counted.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.try_again();
+        self.index_if_due();
+        let Some(file) = &mut self.file else {
+            self.lost += bytes.len() as u64;
+            return;
+        };
+        let mut rest = bytes;
+        let result = file.seek(SeekFrom::End(0)).and_then(|_| {
+            while !rest.is_empty() {
+                match file.write(rest) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(n) => rest = &rest[n..],
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        });
+        let written = (bytes.len() - rest.len()) as u64;
+        let missing = rest.len() as u64;
+        self.grew(written);
+        if let Err(error) = result {
+            self.failed(&error);
+            self.lost += missing;
+        }
+    }
+
+    /// Is it over its size?
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.file.is_some() && self.target.max_size > 0 && self.size >= self.target.max_size
+    }
+
+    /// Full, and no end of a line for too long.
+    #[must_use]
+    pub fn is_overfull(&self) -> bool {
+        self.size >= self.target.max_size.saturating_add(LONGEST_LINE)
+    }
+
+    /// Does it end where a line ends?
+    #[must_use]
+    pub fn at_line_start(&self) -> bool {
+        let Some(file) = &self.file else { return true };
+        let Ok(meta) = file.metadata() else { return true };
+        let mut last = [0];
+        meta.len() == 0 || file.read_exact_at(&mut last, meta.len() - 1).is_err() || last == *b"\n"
+    }
+
+    /// `X.log` becomes `X.log.1`; numbers are shifted only up to the first free one. `true`: a new file is open.
+    pub fn rotate(&mut self) -> bool {
+        let Target { path, keep, .. } = self.target.clone();
+        let free = (1..=keep).find(|n| !numbered(&path, *n).exists()).unwrap_or(keep.max(1));
+        for n in (1..free).rev() {
+            rename(&numbered(&path, n), &numbered(&path, n + 1));
+        }
+        if keep == 0 {
+            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_file(index_of(&path));
+        } else {
+            rename(&path, &numbered(&path, 1));
+        }
+        self.indexed = Wall(0);
+        self.reopen();
+        self.file.is_some()
+    }
+
+    fn grew(&mut self, by: u64) {
+        self.size += by;
+        if by > 0 {
+            self.healed();
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if self.failing_since.is_none() {
+            tracing::error!(%error, path = %self.target.path.display(), "a log cannot be written; its lines are lost and counted");
+        }
+        self.failing_since = Some(clock::precise());
+        self.file = None;
+    }
+
+    fn healed(&mut self) {
+        if self.failing_since.take().is_some() {
+            tracing::info!(path = %self.target.path.display(), lost = self.lost, "a log can be written again");
+        }
+    }
+
+    fn try_again(&mut self) {
+        if self.failing_since.is_some_and(|since| clock::precise() - since >= TRY_AGAIN) && self.file.is_none() {
+            match open(&self.target.path) {
+                Ok(file) => {
+                    self.size = file.metadata().map_or(0, |meta| meta.len());
+                    self.file = Some(file);
+                    self.failing_since = Some(clock::precise());
+                }
+                Err(_) => self.failing_since = Some(clock::precise()),
+            }
+        }
+    }
+
+    /// Where the next bytes stand, and when they came: one line a second at most, for `--since` and interleaving.
+    fn index_if_due(&mut self) {
+        let now = clock::now().wall;
+        if (now.0 - self.indexed.0).unsigned_abs() < 1000 {
+            return;
+        }
+        self.indexed = now;
+        if self.index.is_none() {
+            self.index = OpenOptions::new().append(true).create(true).mode(0o640).open(index_of(&self.target.path)).ok();
+        }
+        if let Some(index) = &mut self.index {
+            let _ = writeln!(index, "{} {}", self.size, now.0);
+        }
+    }
+}
+
+/// `X.log.3`.
+#[must_use]
+pub fn numbered(path: &Path, n: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{n}"));
+    name.into()
+}
+
+/// `X.log.idx`.
+#[must_use]
+pub fn index_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".idx");
+    name.into()
+}
+
+fn rename(from: &Path, to: &Path) {
+    let _ = std::fs::rename(from, to);
+    let _ = std::fs::rename(index_of(from), index_of(to));
+}
+
+/// A symbolic link in the last place is not followed: under root it could name any file.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o640)
+        .custom_flags(crate::os::file::NO_FOLLOW)
+        .open(path)?;
+    let kind = file.metadata()?.file_type();
+    use std::os::unix::fs::FileTypeExt;
+    if kind.is_file() || kind.is_char_device() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+}

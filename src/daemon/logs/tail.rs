@@ -1,0 +1,102 @@
+//! The last lines that a run wrote: from its file's size at spawn on.
+
+use super::file::numbered;
+use crate::daemon::link::Mark;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+/// Longest stretch that is read, and longest line that is kept.
+const STRETCH: u64 = 64 << 10;
+const LINE: usize = 2000;
+
+/// Where the next byte of this file will stand. A file that does not exist yet begins at 0.
+///
+/// # Errors
+/// Of stat(2), other than that it does not exist.
+pub fn mark(path: &Path) -> io::Result<Mark> {
+    match std::fs::metadata(path) {
+        Ok(meta) => Ok(Mark { dev: meta.dev(), ino: meta.ino(), offset: meta.len() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Mark::default()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The last `count` lines since `from`, oldest first. Where the file was rotated since, the older one is read as well.
+#[must_use]
+pub fn tail(path: &Path, from: Mark, count: usize) -> Vec<String> {
+    let mut lines = read(path, from, count);
+    let moved = std::fs::metadata(path).is_ok_and(|meta| from.ino != 0 && meta.ino() != from.ino);
+    if moved && lines.len() < count {
+        let mut older = read(&numbered(path, 1), from, count - lines.len());
+        older.append(&mut lines);
+        lines = older;
+    }
+    lines
+}
+
+fn read(path: &Path, from: Mark, count: usize) -> Vec<String> {
+    let Ok(file) = File::open(path) else { return Vec::new() };
+    let Ok(meta) = file.metadata() else { return Vec::new() };
+    let same = (meta.dev(), meta.ino()) == (from.dev, from.ino);
+    let first = if same { from.offset.min(meta.len()) } else { 0 };
+    let start = first.max(meta.len().saturating_sub(STRETCH));
+    let mut bytes = vec![0; (meta.len() - start) as usize];
+    if file.read_exact_at(&mut bytes, start).is_err() {
+        return Vec::new();
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines: Vec<&str> = text.lines().collect();
+    // The stretch begins within a line: half of one says the wrong thing.
+    if start > first && lines.len() > 1 {
+        lines.remove(0);
+    }
+    let skip = lines.len().saturating_sub(count);
+    lines[skip..].iter().map(|line| cut(line)).collect()
+}
+
+fn cut(line: &str) -> String {
+    match line.char_indices().nth(LINE) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_run_wrote_is_its_tail() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        std::fs::write(&path, "before\n").unwrap();
+        let from = mark(&path).unwrap();
+        std::fs::write(&path, "before\none\ntwo\n").unwrap();
+        assert_eq!(tail(&path, from, 50), ["one", "two"]);
+        assert_eq!(tail(&path, from, 1), ["two"]);
+    }
+
+    #[test]
+    fn a_rotation_since_the_spawn_hides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        std::fs::write(&path, "before\n").unwrap();
+        let from = mark(&path).unwrap();
+        std::fs::write(&path, "before\none\n").unwrap();
+        std::fs::rename(&path, folder.path().join("x.log.1")).unwrap();
+        std::fs::write(&path, "two\n").unwrap();
+        assert_eq!(tail(&path, from, 50), ["one", "two"]);
+    }
+
+    #[test]
+    fn a_flood_without_end_of_line_is_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        std::fs::write(&path, vec![0xffu8; 1 << 20]).unwrap();
+        let lines = tail(&path, Mark::default(), 50);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].chars().count() <= LINE + 1);
+    }
+}

@@ -1,0 +1,14 @@
+//! The daemon: one loop that turns what happens into events, gives them to the core, and performs its actions. It owns nothing
+//! alone: it may crash at any point and the next one goes on.
+
+mod driver;
+mod journal;
+mod link;
+mod output;
+mod perform;
+mod server;
+mod store;
+mod tree;
+mod views;
+
+pub use driver::run;

@@ -1,0 +1,630 @@
+//! The daemon's hands: each action of the core becomes calls, and each answer an event. Nothing is decided here.
+
+use super::driver::{SWEEP_AGAIN, actor, event_of};
+use super::journal::Journal;
+use super::link::{self, Ends, Envelope, Link};
+use super::output::{Output, Pumped};
+use super::server::{self, Answer, Question};
+use super::store::Store;
+use super::tree::Runs;
+use super::views::{self, Meter};
+use crate::core::action::{Action, Order, To};
+use crate::core::clock::{Mono, Now};
+use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, RefusalKind, Reply};
+use crate::core::event::{Event, Facts};
+use crate::core::fleet::Fleet;
+use crate::core::name::{AppName, Id, RunId, Ticket};
+use crate::core::record::{Actor, SpawnFailure, Tally};
+use crate::core::spec::{Env, Listen, Signal, Spec};
+use crate::core::view::{Description, InstanceView, Pong, WhyView};
+use crate::keeper::message::{FromDaemon, FromKeeper};
+use crate::os::spawn::{Credentials, Plan};
+use crate::os::{clock, file, process, socket};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// The daemon's state: the fleet, and the means to make its actions real.
+pub struct Daemon {
+    pub fleet: Fleet,
+    pub link: Link,
+    pub said_bye: bool,
+    output: Output,
+    journal: Journal,
+    store: Store,
+    runs: Runs,
+    envelopes: BTreeMap<RunId, Envelope>,
+    finishing: BTreeMap<RunId, Finishing>,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
+    next_ticket: u64,
+    queue: VecDeque<Event>,
+    meter: Meter,
+    boot_id: String,
+    keeper: i32,
+    starts: u64,
+    held: BTreeMap<String, OwnedFd>,
+    /// The wanted set could not be written; it is tried again with every beat.
+    unwritten: bool,
+}
+
+/// How far the end of a run has come.
+#[derive(Clone, Copy, Debug)]
+enum Finishing {
+    /// The tree is not empty yet.
+    Sweeping { look_at: Mono },
+    /// Its output is being brought home.
+    Draining,
+}
+
+impl Daemon {
+    pub fn new(
+        fleet: Fleet,
+        link: Link,
+        output: Output,
+        journal: Journal,
+        store: Store,
+        (boot_id, keeper, starts): (String, i32, u64),
+        held: BTreeMap<String, OwnedFd>,
+    ) -> Daemon {
+        Daemon {
+            fleet,
+            link,
+            said_bye: false,
+            output,
+            journal,
+            store,
+            runs: Runs::default(),
+            envelopes: BTreeMap::new(),
+            finishing: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            next_ticket: 1,
+            queue: VecDeque::new(),
+            meter: Meter::default(),
+            boot_id,
+            keeper,
+            starts,
+            held,
+            unwritten: false,
+        }
+    }
+
+    /// Takes over the descriptors of the runs that the keeper holds.
+    pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
+        for (run, (envelope, ends)) in ends {
+            let name = AppName::parse(&envelope.core.app).ok();
+            let spec = name.and_then(|name| self.fleet.app(&name)).map(|app| app.spec.clone());
+            let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one)).unwrap_or(0);
+            if let Some(pidfd) = ends.pidfd {
+                self.runs.insert(run, pid, pidfd, shown(&envelope));
+            }
+            self.output.attach(&self.link, run, spec.as_deref(), &envelope.core, (ends.out, ends.err));
+            self.envelopes.insert(run, envelope);
+        }
+    }
+
+    /// When something is to be done without anything having happened.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Mono> {
+        let sweeps = self.finishing.values().filter_map(|finishing| match finishing {
+            Finishing::Sweeping { look_at } => Some(*look_at),
+            Finishing::Draining => None,
+        });
+        self.fleet.deadline().into_iter().chain(sweeps).min()
+    }
+
+    pub fn due(&mut self) {
+        let now = clock::now();
+        self.sweep(now);
+        if self.fleet.deadline().is_some_and(|at| at <= now.mono) {
+            self.happened(Event::Due);
+        }
+    }
+
+    /// With every beat: what could not be written is tried again.
+    pub fn tick(&mut self) {
+        if self.journal.is_behind() && self.journal.flush().is_ok() {
+            tracing::info!("the journal can be written again");
+        }
+        if self.unwritten {
+            self.persist();
+        }
+    }
+
+    /// An event, and all that follows from it.
+    pub fn happened(&mut self, event: Event) {
+        self.queue.push_back(event);
+        while let Some(event) = self.queue.pop_front() {
+            tracing::debug!(?event);
+            let actions = self.fleet.handle(clock::now(), event);
+            self.perform(actions);
+        }
+    }
+
+    pub fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Spawn(order) => self.spawn(*order),
+                Action::Note { run, note } => {
+                    if let Some(envelope) = self.envelopes.get_mut(&run) {
+                        envelope.core = note;
+                        let note = serde_json::to_value(&*envelope).unwrap_or_default();
+                        self.say(&FromDaemon::Note { run, note });
+                    }
+                }
+                Action::Signal { run, to, signal } => {
+                    tracing::info!(run = self.shown(run), %signal, ?to, "signals");
+                    match to {
+                        To::Main => self.runs.signal_main(run, signal.0),
+                        To::Tree => self.runs.signal_tree(self.keeper, run, signal.0),
+                    }
+                }
+                Action::Finish { run, tree } => {
+                    let now = clock::now();
+                    if tree {
+                        self.finishing.insert(run, Finishing::Sweeping { look_at: now.mono });
+                        self.sweep(now);
+                    } else {
+                        self.drain(run, true);
+                    }
+                }
+                Action::Journal { app, line } => {
+                    log_line(&line);
+                    self.journal.write(&app, &line);
+                }
+                Action::Forget { run } => {
+                    self.say(&FromDaemon::Forget { run });
+                    self.finishing.remove(&run);
+                    self.runs.remove(run);
+                    self.envelopes.remove(&run);
+                    self.output.forget(run);
+                }
+                Action::Persist => self.persist(),
+                Action::Save { ticket, force } => {
+                    let saved = self.store.save(&self.fleet.wanted(&self.boot_id), force);
+                    let result = match saved {
+                        Ok(()) => Ok(Reply {
+                            changes: vec![Change { name: "saved.json".into(), kind: ChangeKind::Saved, detail: None }],
+                            ..Reply::default()
+                        }),
+                        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                            Err(Refusal::failed(format!("could not save: {error}"))
+                                .hint("`stead save --force` replaces what was saved by an empty list"))
+                        }
+                        Err(error) => Err(Refusal::failed(format!("could not write saved.json: {error}"))),
+                    };
+                    self.reply(ticket, result);
+                }
+                Action::Reply { ticket, result } => self.reply(ticket, result),
+                Action::Flush { ids } => {
+                    let files = ids.iter().filter_map(|id| self.files(*id)).flat_map(|files| files.paths()).collect();
+                    self.output.flush(files);
+                }
+                Action::Release { app } => self.release(&format!("{app}\n"), &[]),
+                Action::Bye => {
+                    tracing::info!("all has ended");
+                    self.say(&FromDaemon::Bye);
+                    self.said_bye = true;
+                }
+            }
+        }
+    }
+
+    pub fn keeper_says(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) {
+        if let Some(event) = event_of(&message) {
+            self.happened(event);
+            return;
+        }
+        match message {
+            FromKeeper::Spawned { run, pid, at } => {
+                let mut fds = fds.into_iter();
+                if let (Some(pidfd), Some(out), Some(err)) = (fds.next(), fds.next(), fds.next())
+                    && let Some(envelope) = self.envelopes.get(&run)
+                {
+                    self.runs.insert(run, pid, pidfd, shown(envelope));
+                    let spec = self.fleet.instance_of(run).and_then(|one| one.run()).map(|life| life.spec.clone());
+                    self.output.attach(&self.link, run, spec.as_deref(), &envelope.core, (out, err));
+                    if let Some(path) = spec.as_ref().and_then(|spec| spec.pid_file.as_ref())
+                        && let Err(error) = file::replace(path, format!("{pid}\n").as_bytes())
+                    {
+                        tracing::warn!(%error, path = %path.display(), "the pid file cannot be written");
+                    }
+                }
+                self.happened(Event::Spawned { run, pid, at });
+            }
+            FromKeeper::Exited { run, status, usage, at } => {
+                let left = self.runs.left(self.keeper, run);
+                self.happened(Event::Exited { run, exit: link::exit(status, usage, at), left });
+            }
+            FromKeeper::Orphan { pid, status } => {
+                tracing::debug!(pid, ?status, "an orphan ended");
+                self.sweep(Now { mono: Mono(u64::MAX), ..clock::now() });
+            }
+            FromKeeper::Term { .. } => self.output.reopen(),
+            FromKeeper::Hello { .. }
+            | FromKeeper::Run { .. }
+            | FromKeeper::End { .. }
+            | FromKeeper::Failed { .. }
+            | FromKeeper::Unknown => {}
+        }
+    }
+
+    pub fn pump_says(&mut self, pumped: Pumped) {
+        match pumped {
+            Pumped::Drained { run } => {
+                if matches!(self.finishing.get(&run), Some(Finishing::Draining)) {
+                    self.finishing.remove(&run);
+                    let facts = self.gather(run);
+                    self.happened(Event::Finished { run, facts: Box::new(facts) });
+                }
+            }
+            Pumped::NewFile { run, stream, file } => {
+                if let Err(error) = self.link.say(&FromDaemon::Log { run, stream }, &[file.as_fd()]) {
+                    tracing::error!(%error, "the keeper does not listen");
+                }
+            }
+        }
+    }
+
+    /// A signal came to the daemon itself: as if it had come to the keeper.
+    pub fn signalled(&mut self, signal: i32, pid: i32, uid: u32) {
+        if signal == Signal::HUP.0 {
+            self.output.reopen();
+        } else {
+            self.happened(Event::Term { actor: actor(pid, uid) });
+        }
+    }
+
+    pub fn asked(&mut self, question: Question, answer: oneshot::Sender<Answer>) {
+        let now = clock::now();
+        let result = match question {
+            Question::Command { request, actor } => {
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                self.waiting.insert(ticket, answer);
+                self.command(now, ticket, request.command, request.wait, actor);
+                return;
+            }
+            Question::Ping => Ok(json(&Pong {
+                version: env!("CARGO_PKG_VERSION").into(),
+                protocol: PROTOCOL,
+                daemon_pid: process::pid(),
+                keeper_pid: self.keeper,
+                daemon_starts: self.starts,
+            })),
+            Question::List => Ok(json(&self.list(now))),
+            Question::Describe { target, show_env } => self.describe(now, &target, show_env),
+            Question::Why { target, last } => self.why(target, last),
+        };
+        let _ = answer.send(result);
+    }
+
+    /// The keeper is gone: what it held is ended, so that nothing ever runs twice.
+    pub fn end_all_runs(&mut self) {
+        let runs: Vec<RunId> = self.envelopes.keys().copied().collect();
+        let me = process::pid();
+        for run in runs {
+            self.runs.signal_tree(self.keeper, run, Signal::KILL.0);
+            self.runs.signal_tree(me, run, Signal::KILL.0);
+            self.runs.signal_main(run, Signal::KILL.0);
+        }
+    }
+
+    fn command(&mut self, now: Now, ticket: Ticket, command: Command, wait: bool, actor: Actor) {
+        if command != Command::Resurrect {
+            self.happened(Event::Asked { ticket, asked: Asked { command, wait, actor } });
+            return;
+        }
+        match self.store.saved() {
+            Ok(saved) => {
+                let actions = self.fleet.restore(now, ticket, saved, wait);
+                self.perform(actions);
+                self.run_queue();
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let refusal = Refusal::failed("nothing was saved").hint("`stead save` saves what there is now");
+                self.reply(ticket, Err(refusal));
+            }
+            Err(error) => self.reply(ticket, Err(Refusal::failed(format!("could not read saved.json: {error}")))),
+        }
+    }
+
+    fn run_queue(&mut self) {
+        if let Some(event) = self.queue.pop_front() {
+            self.happened(event);
+        }
+    }
+
+    fn spawn(&mut self, order: Order) {
+        let run = order.run;
+        match self.prepare(&order) {
+            Ok((plan, envelope)) => {
+                let note = serde_json::to_value(&envelope).unwrap_or_default();
+                self.envelopes.insert(run, envelope);
+                let sent = file::memory_file(c"stead-plan", &json(&plan))
+                    .and_then(|plan| self.link.say(&FromDaemon::Spawn { run, note }, &[plan.as_fd()]));
+                if let Err(error) = sent {
+                    let failure = SpawnFailure { stage: "fork".into(), errno: io_errno(&error) };
+                    self.queue.push_back(Event::SpawnFailed { run, failure });
+                }
+            }
+            Err(failure) => self.queue.push_back(Event::SpawnFailed { run, failure }),
+        }
+    }
+
+    /// From the wish to a plan of plain numbers and strings.
+    fn prepare(&mut self, order: &Order) -> Result<(Plan, Envelope), SpawnFailure> {
+        let spec = &order.spec;
+        let listen = self.hold(spec)?;
+        let marks = self
+            .output
+            .marks(spec, &order.note)
+            .map_err(|(path, error)| {
+                tracing::error!(%error, path = %path.display(), "a log file cannot be opened");
+                SpawnFailure { stage: "log".into(), errno: io_errno(&error) }
+            })?;
+        let mut env: Env = (*order.environment).clone();
+        if let Some(who) = &spec.identity {
+            env.insert("USER".into(), who.user.clone());
+            env.insert("LOGNAME".into(), who.user.clone());
+            if let Some(home) = process::home_of(who.uid) {
+                env.insert("HOME".into(), home);
+            }
+        }
+        env.extend(spec.env.clone());
+        if spec.instances.is_some() || order.slot > 0 {
+            env.insert(spec.instance_var.clone(), order.slot.to_string());
+        }
+        let envelope = Envelope { core: order.note.clone(), marks };
+        env.insert("STEAD_HOME".into(), self.output.home().to_string_lossy().into_owned());
+        env.insert("STEAD_NAME".into(), order.note.instance.clone());
+        env.insert("STEAD_RUN".into(), shown(&envelope));
+        let name = spec.command.first().map(String::as_str).unwrap_or_default();
+        let program = process::find_program(name, env.get("PATH").map(String::as_str))
+            .map_err(|errno| SpawnFailure { stage: "exec".into(), errno: format!("{errno:?}") })?;
+        let plan = Plan {
+            program,
+            argv: spec.command.clone(),
+            env: env.into_iter().map(|(key, value)| format!("{key}={value}")).collect(),
+            cwd: spec.cwd.to_string_lossy().into_owned(),
+            identity: spec.identity.as_ref().map(|who| Credentials {
+                uid: who.uid,
+                gid: who.gid,
+                groups: who.groups.clone(),
+            }),
+            umask: spec.umask,
+            nice: spec.nice,
+            limits: spec.limits.iter().map(|(resource, limit)| (*resource, *limit)).collect(),
+            oom_score_adj: process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0),
+            listen,
+        };
+        Ok((plan, envelope))
+    }
+
+    /// Binds the app's sockets that are not held yet, lets go of those it no longer names.
+    fn hold(&mut self, spec: &Spec) -> Result<Vec<String>, SpawnFailure> {
+        let prefix = format!("{}\n", spec.name);
+        let names: Vec<String> = spec.listen.iter().map(|one| format!("{prefix}{one}")).collect();
+        self.release(&prefix, &names);
+        for (one, name) in spec.listen.iter().zip(&names) {
+            if self.held.contains_key(name) {
+                continue;
+            }
+            let bound = match one {
+                Listen::Tcp(address) => socket::bind_tcp(address),
+                Listen::Unix(path) => socket::bind_unix(path, 0o660),
+            };
+            let bound = bound.and_then(|fd| {
+                self.link.say(&FromDaemon::Hold { name: name.clone() }, &[fd.as_fd()])?;
+                Ok(fd)
+            });
+            match bound {
+                Ok(fd) => {
+                    self.held.insert(name.clone(), fd);
+                }
+                Err(error) => {
+                    tracing::error!(%error, app = %spec.name, address = %one, "cannot listen");
+                    return Err(SpawnFailure { stage: format!("listen {one}"), errno: io_errno(&error) });
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    fn release(&mut self, prefix: &str, keep: &[String]) {
+        let gone: Vec<String> =
+            self.held.keys().filter(|name| name.starts_with(prefix) && !keep.contains(name)).cloned().collect();
+        for name in gone {
+            self.held.remove(&name);
+            self.say(&FromDaemon::Unhold { name: name.clone() });
+            if let Some(path) = name.strip_prefix(prefix).filter(|address| address.starts_with('/')) {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+
+    /// Looks again at the trees that were not empty.
+    fn sweep(&mut self, now: Now) {
+        let due: Vec<RunId> = self
+            .finishing
+            .iter()
+            .filter(|(_, finishing)| matches!(finishing, Finishing::Sweeping { look_at } if *look_at <= now.mono))
+            .map(|(run, _)| *run)
+            .collect();
+        for run in due {
+            if self.runs.left(self.keeper, run) == 0 {
+                self.drain(run, false);
+            } else {
+                self.finishing.insert(run, Finishing::Sweeping { look_at: clock::now().mono + SWEEP_AGAIN });
+            }
+        }
+    }
+
+    fn drain(&mut self, run: RunId, leave_open: bool) {
+        self.finishing.insert(run, Finishing::Draining);
+        if !self.output.drain(run, leave_open) {
+            // Nothing was attached: nothing is to be brought home.
+            self.pump_says(Pumped::Drained { run });
+        }
+    }
+
+    fn gather(&self, run: RunId) -> Facts {
+        let tail = self.envelopes.get(&run).map(|envelope| self.output.stderr_tail(run, envelope.marks.err));
+        Facts { stderr_tail: tail.unwrap_or_default(), ..Facts::default() }
+    }
+
+    fn persist(&mut self) {
+        let result = self.store.persist(&self.fleet.wanted(&self.boot_id));
+        match result {
+            Ok(()) => self.unwritten = false,
+            Err(error) => {
+                if !self.unwritten {
+                    tracing::error!(%error, "state.json cannot be written");
+                }
+                self.unwritten = true;
+            }
+        }
+    }
+
+    fn reply(&mut self, ticket: Ticket, mut result: Result<Reply, Refusal>) {
+        if let (Ok(reply), true) = (&mut result, self.unwritten) {
+            reply.warnings.push("state.json cannot be written: after a crash of stead this wish is not remembered".into());
+        }
+        if let Some(answer) = self.waiting.remove(&ticket) {
+            let _ = answer.send(server::reply(result));
+        }
+    }
+
+    fn say(&self, message: &FromDaemon) {
+        if let Err(error) = self.link.say(message, &[]) {
+            tracing::error!(%error, "the keeper does not listen");
+        }
+    }
+
+    fn list(&mut self, now: Now) -> Vec<InstanceView> {
+        let usages = self.meter.look(now, &self.fleet, &self.runs, self.keeper);
+        self.fleet
+            .instances()
+            .map(|one| {
+                let usage = one.run().and_then(|run| usages.get(&run.id)).filter(|_| one.pid().is_some());
+                views::instance(now, &self.fleet, one, usage)
+            })
+            .collect()
+    }
+
+    fn describe(&mut self, now: Now, target: &str, show_env: bool) -> Answer {
+        let ids = self.fleet.targets(&[target.to_owned()])?;
+        let views = self.list(now);
+        let described: Vec<Description> = ids
+            .into_iter()
+            .filter_map(|id| {
+                let one = self.fleet.instance(id)?;
+                let app = self.fleet.app(&one.app)?;
+                let view = views.iter().find(|view| view.id == id)?.clone();
+                let files = self.files(id)?;
+                let mut spec = Spec::clone(&app.spec);
+                if !show_env {
+                    spec.env.values_mut().for_each(|value| "***".clone_into(value));
+                }
+                let run = one.run();
+                Some(Description {
+                    view,
+                    run: run.map(|run| format!("{}#{}", one.name, run.seq)),
+                    started_at: run.map(|run| run.started.wall),
+                    created_at: app.created_at,
+                    spec,
+                    out_file: files.out.clone(),
+                    error_file: files.err.clone(),
+                    log_file: files.combined.clone(),
+                    log_bytes_lost: self.output.lost(&files),
+                    tree: run.map(|run| views::tree(&self.runs, self.keeper, run.id)).unwrap_or_default(),
+                    note: views::reason(one),
+                })
+            })
+            .collect();
+        Ok(json(&described))
+    }
+
+    fn why(&self, target: Option<String>, last: Option<usize>) -> Answer {
+        let ids: Vec<Id> = match target {
+            Some(target) => self.fleet.targets(&[target])?,
+            None => self.fleet.instances().map(|one| one.id).collect(),
+        };
+        let mut apps: BTreeMap<AppName, Vec<Id>> = BTreeMap::new();
+        for id in ids {
+            if let Some(one) = self.fleet.instance(id) {
+                apps.entry(one.app.clone()).or_default().push(id);
+            }
+        }
+        let views: Vec<WhyView> = apps
+            .into_iter()
+            .map(|(app, ids)| {
+                let members: Vec<_> = ids.iter().filter_map(|id| self.fleet.instance(*id)).collect();
+                let whole = self.fleet.instances().filter(|one| one.app == app).count() == members.len();
+                let tally = Tally::merged(members.iter().map(|one| &one.tally));
+                let names: Vec<&str> = members.iter().map(|one| one.name.as_str()).collect();
+                let mut records = self.journal.records(&app);
+                records.retain(|record| names.contains(&record.instance.as_str()));
+                records.truncate(last.unwrap_or(usize::MAX));
+                WhyView {
+                    name: if whole { app.to_string() } else { names.join(", ") },
+                    total: tally.total,
+                    planned: tally.planned,
+                    unplanned: tally.unplanned,
+                    since: tally.since,
+                    by_cause: tally.by_cause,
+                    records,
+                }
+            })
+            .collect();
+        Ok(json(&views))
+    }
+
+    fn files(&self, id: Id) -> Option<super::output::Files> {
+        let one = self.fleet.instance(id)?;
+        let app = self.fleet.app(&one.app)?;
+        Some(self.output.files(&app.spec, &one.name, one.app.as_str(), one.slot))
+    }
+
+    fn shown(&self, run: RunId) -> String {
+        self.envelopes.get(&run).map(shown).unwrap_or_default()
+    }
+}
+
+fn shown(envelope: &Envelope) -> String {
+    format!("{}#{}", envelope.core.instance, envelope.core.seq)
+}
+
+fn held_pid(one: &crate::core::instance::Instance) -> Option<i32> {
+    use crate::core::instance::Phase;
+    match &one.phase {
+        Phase::Online { pid, .. } | Phase::Stopping { pid, .. } | Phase::Ending { pid, .. } => Some(*pid),
+        Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued | Phase::Starting { .. } => None,
+    }
+}
+
+fn log_line(line: &crate::core::action::Line) {
+    use crate::core::action::Entry;
+    let run = format!("{}#{}", line.instance, line.seq);
+    match &line.entry {
+        Entry::Start { pid, .. } => tracing::info!(run, pid, "online"),
+        Entry::End { record, .. } => {
+            let next = record.next.action;
+            tracing::info!(run, cause = record.cause.word(), planned = record.planned, summary = record.summary, ?next, "ended");
+        }
+        Entry::Reset { .. } => tracing::info!(instance = line.instance, "counters reset"),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn io_errno(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => process::errno_name(errno),
+        None => error.kind().to_string(),
+    }
+}
+

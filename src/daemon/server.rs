@@ -1,0 +1,194 @@
+//! HTTP/1.1 and JSON over `stead.sock`. Each connection is a task; what it asks goes to the loop as a message.
+
+use crate::core::command::{PROTOCOL, PROTOCOL_HEADER, Refusal, RefusalKind, Reply, Request};
+use crate::core::record::Actor;
+use crate::os::{process, socket};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Longest body of a request: an ecosystem of some thousand apps.
+const LONGEST_BODY: usize = 32 << 20;
+
+/// Connections served at once; more wait in the socket's queue.
+const MOST_CONNECTIONS: usize = 128;
+
+/// A client that does not send its request head in this time is let go.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a client asks of the loop.
+#[derive(Debug)]
+pub enum Question {
+    Ping,
+    List,
+    Describe { target: String, show_env: bool },
+    Why { target: Option<String>, last: Option<usize> },
+    Command { request: Box<Request>, actor: Actor },
+}
+
+/// The answer: a JSON body, or why not.
+pub type Answer = Result<Vec<u8>, Refusal>;
+
+/// A question with the way back.
+#[derive(Debug)]
+pub struct Asking {
+    pub question: Question,
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// Serves until the runtime ends.
+pub async fn serve(listener: UnixListener, loop_: mpsc::UnboundedSender<Asking>) {
+    let places = Rc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let loop_ = loop_.clone();
+                tokio::task::spawn_local(async move {
+                    let _place = place;
+                    connection(stream, loop_).await;
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: what is connected goes on, the rest waits in the queue.
+                tracing::warn!(%error, "a client could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, loop_: mpsc::UnboundedSender<Asking>) {
+    let Ok((pid, uid)) = socket::peer(&stream) else { return };
+    let service = service_fn(move |request| {
+        let loop_ = loop_.clone();
+        async move { Ok::<_, Infallible>(respond(request, pid, uid, loop_).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a client's connection broke");
+    }
+}
+
+async fn respond(
+    request: hyper::Request<Incoming>,
+    pid: i32,
+    uid: u32,
+    loop_: mpsc::UnboundedSender<Asking>,
+) -> Response<Full<Bytes>> {
+    let answer = match question(request, pid, uid).await {
+        Err(refusal) => Err(refusal),
+        Ok(question) => {
+            let (answer, answered) = oneshot::channel();
+            match loop_.send(Asking { question, answer }) {
+                Ok(()) => answered.await.unwrap_or_else(|_| Err(Refusal::failed("stead has ended"))),
+                Err(_) => Err(Refusal::failed("stead has ended")),
+            }
+        }
+    };
+    let (status, body) = match answer {
+        Ok(body) => (StatusCode::OK, body),
+        Err(refusal) => {
+            let status = match refusal.kind {
+                RefusalKind::NoSuchApp => StatusCode::NOT_FOUND,
+                RefusalKind::Usage => StatusCode::BAD_REQUEST,
+                RefusalKind::Failed => StatusCode::CONFLICT,
+            };
+            (status, serde_json::to_vec(&refusal).unwrap_or_default())
+        }
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn question(request: hyper::Request<Incoming>, pid: i32, uid: u32) -> Result<Question, Refusal> {
+    // The socket is 0600 already; root may drive everybody's stead, others only their own.
+    if uid != 0 && uid != process::uid() {
+        return Err(Refusal::failed(format!("uid {uid} may not drive this stead (it belongs to uid {})", process::uid())));
+    }
+    let spoken = request.headers().get(PROTOCOL_HEADER).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    if let Some(spoken) = spoken.filter(|spoken| *spoken > PROTOCOL) {
+        return Err(Refusal::failed(format!(
+            "this stead client speaks protocol {spoken}, the running daemon (version {}) only {PROTOCOL}",
+            env!("CARGO_PKG_VERSION")
+        ))
+        .hint("`stead kill` and start again with the new version, or use the older client"));
+    }
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let parameter = |name: &str| {
+        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(percent_decode)
+    };
+    let target = || parameter("target").ok_or_else(|| usage("the request names no target"));
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/v1/ping") => Ok(Question::Ping),
+        (&Method::GET, "/v1/list") => Ok(Question::List),
+        (&Method::GET, "/v1/describe") => {
+            Ok(Question::Describe { target: target()?, show_env: parameter("show_env").is_some() })
+        }
+        (&Method::GET, "/v1/why") => Ok(Question::Why {
+            target: parameter("target"),
+            last: parameter("last").and_then(|last| last.parse().ok()),
+        }),
+        (&Method::POST, "/v1/command") => {
+            let body = Limited::new(request.into_body(), LONGEST_BODY)
+                .collect()
+                .await
+                .map_err(|error| usage(format!("the request's body: {error}")))?
+                .to_bytes();
+            let request: Request = serde_json::from_slice(&body).map_err(|error| {
+                usage(format!("the request cannot be read: {error}")).hint("client and daemon may be of different versions")
+            })?;
+            let actor = Actor { uid: Some(uid), pid: Some(pid), command: Some(request.command_line.clone()) };
+            Ok(Question::Command { request: Box::new(request), actor })
+        }
+        (method, path) => Err(usage(format!("this daemon knows no {method} {path}"))
+            .hint("client and daemon may be of different versions")),
+    }
+}
+
+/// The body of a command's answer.
+pub fn reply(result: Result<Reply, Refusal>) -> Answer {
+    result.map(|reply| serde_json::to_vec(&reply).unwrap_or_default())
+}
+
+fn usage(error: impl Into<String>) -> Refusal {
+    Refusal { kind: RefusalKind::Usage, error: error.into(), hint: None }
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let decoded = (byte == b'%').then(|| {
+            let digits = [rest.next()?, rest.next()?];
+            u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()
+        });
+        bytes.push(decoded.flatten().unwrap_or(if byte == b'+' { b' ' } else { byte }));
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_percent_decoded() {
+        assert_eq!(percent_decode("my%20app%2F+x%C3%A9"), "my app/ xé");
+        assert_eq!(percent_decode("bad%zz%4"), "bad%%");
+    }
+}

@@ -1,0 +1,76 @@
+//! `state.json` and `saved.json`: the wanted set on disk.
+
+use crate::core::recover::{WANTED_VERSION, Wanted};
+use crate::os::file;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The files of a home.
+#[derive(Debug)]
+pub struct Store {
+    state: PathBuf,
+    saved: PathBuf,
+}
+
+impl Store {
+    #[must_use]
+    pub fn new(home: &Path) -> Store {
+        Store { state: home.join("state.json"), saved: home.join("saved.json") }
+    }
+
+    /// What was wanted. A file that cannot be read is kept aside and said; supervision goes on with what the keeper holds.
+    #[must_use]
+    pub fn load(&self) -> Wanted {
+        match read(&self.state) {
+            Ok(Some(wanted)) => wanted,
+            Ok(None) => Wanted { version: WANTED_VERSION, ..Wanted::default() },
+            Err(error) => {
+                let aside = self.state.with_extension("json.unreadable");
+                let _ = std::fs::rename(&self.state, &aside);
+                tracing::error!(%error, aside = %aside.display(), "state.json cannot be read and is kept aside");
+                Wanted { version: WANTED_VERSION, ..Wanted::default() }
+            }
+        }
+    }
+
+    /// # Errors
+    /// Of writing; the old file stays.
+    pub fn persist(&self, wanted: &Wanted) -> io::Result<()> {
+        file::replace(&self.state, &serde_json::to_vec(wanted)?)
+    }
+
+    /// # Errors
+    /// Of writing; `InvalidInput` for an empty list over a good one without `force`.
+    pub fn save(&self, wanted: &Wanted, force: bool) -> io::Result<()> {
+        if wanted.apps.is_empty() && !force {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "there are no apps to save"));
+        }
+        file::replace(&self.saved, &serde_json::to_vec(wanted)?)
+    }
+
+    /// # Errors
+    /// `NotFound` where nothing was saved; else why it cannot be read.
+    pub fn saved(&self) -> io::Result<Wanted> {
+        read(&self.saved)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Wanted>> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let version: Version = serde_json::from_slice(&bytes)?;
+    if version.version > WANTED_VERSION {
+        return Err(io::Error::other(format!(
+            "it has version {} and this stead reads up to {WANTED_VERSION}",
+            version.version
+        )));
+    }
+    Ok(Some(serde_json::from_slice(&bytes)?))
+}
+
+#[derive(serde::Deserialize)]
+struct Version {
+    version: u32,
+}

@@ -1,0 +1,117 @@
+//! Which processes belong to which run, without a cgroup.
+//!
+//! The keeper is a subreaper: whatever a run leaves behind becomes the keeper's child. So a run's tree is its main process, those
+//! children of the keeper that carry its session or its STEAD_RUN, and all below them.
+
+use crate::core::name::RunId;
+use crate::os::process::{self, Snapshot};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The runs that are looked for.
+#[derive(Debug, Default)]
+pub struct Runs {
+    runs: BTreeMap<RunId, Known>,
+    mains: BTreeMap<i32, RunId>,
+    shown: BTreeMap<String, RunId>,
+}
+
+#[derive(Debug)]
+struct Known {
+    pid: i32,
+    pidfd: OwnedFd,
+    shown: String,
+}
+
+impl Runs {
+    pub fn insert(&mut self, run: RunId, pid: i32, pidfd: OwnedFd, shown: String) {
+        self.mains.insert(pid, run);
+        self.shown.insert(shown.clone(), run);
+        self.runs.insert(run, Known { pid, pidfd, shown });
+    }
+
+    pub fn remove(&mut self, run: RunId) {
+        if let Some(known) = self.runs.remove(&run) {
+            if self.mains.get(&known.pid) == Some(&run) {
+                self.mains.remove(&known.pid);
+            }
+            self.shown.remove(&known.shown);
+        }
+    }
+
+    /// To the main process.
+    pub fn signal_main(&self, run: RunId, signal: i32) {
+        if let Some(known) = self.runs.get(&run) {
+            if let Err(error) = process::pidfd_signal(known.pidfd.as_fd(), signal) {
+                tracing::warn!(run = known.shown, pid = known.pid, %error, "a process could not be signalled");
+            }
+        }
+    }
+
+    /// To every process of the tree, the youngest generation first, as PM2 does.
+    pub fn signal_tree(&self, keeper: i32, run: RunId, signal: i32) {
+        let snapshot = Snapshot::take();
+        let members = self.members(keeper, run, &snapshot);
+        for pid in members.iter().rev() {
+            if self.runs.get(&run).is_some_and(|known| known.pid == *pid) {
+                self.signal_main(run, signal);
+                continue;
+            }
+            // Opened before the second look: what the pidfd means is what was looked at.
+            let Ok(pidfd) = process::pidfd_open(*pid) else { continue };
+            let same = |now: &process::Stat| snapshot.get(*pid).is_some_and(|then| then.start_time == now.start_time);
+            if process::Stat::read(*pid).as_ref().is_some_and(same) {
+                let _ = process::pidfd_signal(pidfd.as_fd(), signal);
+            }
+        }
+    }
+
+    /// How many processes a run whose main process has ended left. Cheap where there are none.
+    #[must_use]
+    pub fn left(&self, keeper: i32, run: RunId) -> u32 {
+        let strangers = self.strangers(process::children(keeper));
+        if !strangers.iter().any(|pid| self.owner(*pid) == Some(run)) {
+            return 0;
+        }
+        self.members(keeper, run, &Snapshot::take()).len() as u32
+    }
+
+    /// The live processes of a run, parents first.
+    #[must_use]
+    pub fn members(&self, keeper: i32, run: RunId, snapshot: &Snapshot) -> Vec<i32> {
+        let main = self.runs.get(&run).map(|known| known.pid);
+        let orphans = self
+            .strangers(snapshot.children(keeper).to_vec())
+            .into_iter()
+            .filter(|pid| self.owner(*pid) == Some(run));
+        // A main process that has ended and whose number has gone to another is no child of the keeper.
+        let main = main.filter(|pid| snapshot.get(*pid).is_some_and(|stat| stat.ppid == keeper));
+        snapshot.below(main.into_iter().chain(orphans))
+    }
+
+    /// The trees of all runs in one look.
+    #[must_use]
+    pub fn all(&self, keeper: i32, snapshot: &Snapshot) -> BTreeMap<RunId, Vec<i32>> {
+        let mut roots: BTreeMap<RunId, Vec<i32>> = BTreeMap::new();
+        for pid in snapshot.children(keeper) {
+            if let Some(run) = self.mains.get(pid).copied().or_else(|| self.owner(*pid)) {
+                roots.entry(run).or_default().push(*pid);
+            }
+        }
+        roots.into_iter().map(|(run, roots)| (run, snapshot.below(roots))).collect()
+    }
+
+    /// Children of the keeper that are no main process and not ourselves, and still live.
+    fn strangers(&self, children: Vec<i32>) -> Vec<i32> {
+        let me = process::pid();
+        children.into_iter().filter(|pid| *pid != me && !self.mains.contains_key(pid)).collect()
+    }
+
+    fn owner(&self, pid: i32) -> Option<RunId> {
+        let stat = process::Stat::read(pid).filter(|stat| stat.state != 'Z')?;
+        if let Some(run) = self.mains.get(&stat.session) {
+            return Some(*run);
+        }
+        self.shown.get(&process::variable(pid, "STEAD_RUN")?).copied()
+    }
+}

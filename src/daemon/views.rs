@@ -1,0 +1,129 @@
+//! What clients are shown: the core's state joined with what /proc says at the moment of asking.
+
+use super::tree::Runs;
+use crate::core::backoff;
+use crate::core::clock::{Mono, Now};
+use crate::core::fleet::Fleet;
+use crate::core::instance::{Instance, Phase};
+use crate::core::name::RunId;
+use crate::core::view::{Enforcement, InstanceView, ProcessView};
+use crate::os::process::{self, Snapshot};
+use std::collections::BTreeMap;
+
+/// Looks nearer together than this share one figure of CPU: below it the clock tick (10 ms) is all one would see.
+const SHORTEST_LOOK_MS: u64 = 500;
+
+/// CPU time of each run at the last look.
+#[derive(Debug, Default)]
+pub struct Meter {
+    looks: BTreeMap<RunId, Look>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Mono,
+    ticks: u64,
+    percent: f64,
+}
+
+/// What a run's tree uses.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    pub memory_bytes: Option<u64>,
+    pub cpu_percent: Option<f64>,
+    pub processes: u32,
+}
+
+impl Meter {
+    /// Looks at all runs.
+    pub fn look(&mut self, now: Now, fleet: &Fleet, runs: &Runs, keeper: i32) -> BTreeMap<RunId, Usage> {
+        let snapshot = Snapshot::take();
+        let trees = runs.all(keeper, &snapshot);
+        self.looks.retain(|run, _| trees.contains_key(run));
+        let mut usages = BTreeMap::new();
+        for (run, tree) in trees {
+            let ticks = tree.iter().filter_map(|pid| snapshot.get(*pid)).map(|stat| stat.cpu_ticks).sum();
+            let started = fleet.instance_of(run).and_then(|one| one.run()).map_or(now.mono, |life| life.started.mono);
+            let memory: Vec<u64> = tree.iter().filter_map(|pid| process::pss(*pid)).collect();
+            usages.insert(
+                run,
+                Usage {
+                    memory_bytes: (!memory.is_empty()).then(|| memory.iter().sum()),
+                    cpu_percent: self.cpu(run, now.mono, started, ticks),
+                    processes: tree.len() as u32,
+                },
+            );
+        }
+        usages
+    }
+
+    fn cpu(&mut self, run: RunId, now: Mono, started: Mono, ticks: u64) -> Option<f64> {
+        let last = self.looks.get(&run).copied().unwrap_or(Look { at: started, ticks: 0, percent: 0.0 });
+        let span = (now - last.at).0;
+        if span < SHORTEST_LOOK_MS {
+            return self.looks.contains_key(&run).then_some(last.percent);
+        }
+        let used_ms = ticks.saturating_sub(last.ticks) * 1000 / process::ticks_per_second().max(1);
+        let percent = (used_ms as f64 * 1000.0 / span as f64).round() / 10.0;
+        self.looks.insert(run, Look { at: now, ticks, percent });
+        Some(percent)
+    }
+}
+
+/// An element of the list.
+#[must_use]
+pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>) -> InstanceView {
+    let spec = fleet.app(&one.app).map(|app| app.spec.clone());
+    InstanceView {
+        name: one.name.clone(),
+        app: one.app.to_string(),
+        namespace: spec.as_ref().map(|spec| spec.namespace.clone()).unwrap_or_default(),
+        id: one.id,
+        status: one.status(),
+        pid: one.pid(),
+        uptime_ms: match &one.phase {
+            Phase::Online { run, .. } | Phase::Stopping { run, .. } => Some(now.mono - run.started.mono),
+            _ => None,
+        },
+        restarts: one.tally.restarts,
+        restarts_unplanned: one.tally.restarts_unplanned,
+        memory_bytes: usage.and_then(|usage| usage.memory_bytes),
+        memory_cap_bytes: spec.and_then(|spec| spec.max_memory_restart).map(|bytes| bytes.0),
+        memory_enforcement: Enforcement::None,
+        cpu_percent: usage.and_then(|usage| usage.cpu_percent),
+        processes: usage.map(|usage| usage.processes),
+        next_start_at: match &one.phase {
+            Phase::Waiting { shown, .. } => Some(*shown),
+            _ => None,
+        },
+        last_exit: one.last.as_deref().cloned(),
+        crash_loop: backoff::is_crash_loop(&one.streak, now.mono),
+    }
+}
+
+/// The processes of a run.
+#[must_use]
+pub fn tree(runs: &Runs, keeper: i32, run: RunId) -> Vec<ProcessView> {
+    let snapshot = Snapshot::take();
+    runs.members(keeper, run, &snapshot)
+        .into_iter()
+        .filter_map(|pid| {
+            let stat = snapshot.get(pid)?;
+            Some(ProcessView {
+                pid,
+                ppid: stat.ppid,
+                memory_bytes: process::pss(pid),
+                command: process::command_line(pid).unwrap_or_else(|| stat.comm.clone()),
+            })
+        })
+        .collect()
+}
+
+/// Why it waits, or why it gave up.
+#[must_use]
+pub fn reason(one: &Instance) -> Option<String> {
+    match &one.phase {
+        Phase::Waiting { reason, .. } | Phase::Errored { reason } => Some(reason.clone()),
+        _ => None,
+    }
+}
