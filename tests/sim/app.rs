@@ -1,12 +1,12 @@
 //! Words of a story to wishes and tempers: `api restart_delay=1s max_restarts=3`, `exits 1 after 10ms, stubborn children 2`.
 
 use crate::kernel::{Start, Temper, WhenTold};
+use std::collections::BTreeMap;
 use stead::core::clock::Millis;
 use stead::core::event::ExitStatus;
 use stead::core::name::AppName;
 use stead::core::record::SpawnFailure;
 use stead::core::spec::{Bytes, KillMode, Logs, Policy, Signal, Spec, Stop};
-use std::collections::BTreeMap;
 
 /// An app that wishes nothing special.
 pub fn plain(name: &str) -> Spec {

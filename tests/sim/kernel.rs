@@ -1,12 +1,12 @@
 //! The other side of the wall: processes with a temper, and the keeper's table of them.
 
+use std::collections::BTreeMap;
 use stead::core::clock::{Millis, Mono, Now};
 use stead::core::event::{Exit, ExitStatus, RunNote, Usage};
 use stead::core::name::RunId;
-use stead::core::recover::{Held, HeldState};
 use stead::core::record::SpawnFailure;
+use stead::core::recover::{Held, HeldState};
 use stead::core::spec::Signal;
-use std::collections::BTreeMap;
 
 /// How a process behaves.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use crate::kernel::Kernel;
 use crate::world::Disk;
+use std::collections::{BTreeMap, BTreeSet};
 use stead::core::action::{Action, Entry, Line, Order, To};
 use stead::core::clock::{Millis, Mono, Now};
 use stead::core::command::{Command, Refusal, Reply};
@@ -11,7 +12,6 @@ use stead::core::name::{Id, RunId, Ticket};
 use stead::core::record::Cause;
 use stead::core::recover::{HeldState, Wanted};
 use stead::core::spec::{KillMode, Policy, Signal, Stop};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// What the world knows of a run, whatever the daemon forgets.
 #[derive(Clone, Debug)]

@@ -4,11 +4,11 @@
 use crate::app;
 use crate::words;
 use crate::world::{World, apply, environment};
+use std::fs;
+use std::path::{Path, PathBuf};
 use stead::core::clock::Millis;
 use stead::core::command::Command;
 use stead::core::spec::{Signal, Spec};
-use std::fs;
-use std::path::{Path, PathBuf};
 
 #[test]
 fn stories_end_as_they_are_written() {
@@ -87,7 +87,8 @@ fn happens(world: &mut World, file: &mut Vec<Spec>, what: &str) {
         ("the", "machine restarts") => return world.reboot(),
         ("the", rest) => {
             let actions = rest.strip_prefix("daemon dies after ").and_then(|rest| rest.strip_suffix(" actions"));
-            return world.daemon_dies_after(actions.and_then(|n| n.parse().ok()).expect("the daemon dies after N actions"));
+            return world
+                .daemon_dies_after(actions.and_then(|n| n.parse().ok()).expect("the daemon dies after N actions"));
         }
         ("wall", by) => {
             let (sign, span) = by.split_at(1);

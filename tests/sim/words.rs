@@ -1,14 +1,14 @@
 //! Events and actions as a transcript says them.
 
+use std::fmt::Write;
 use stead::core::action::{Action, Entry, To};
+use stead::core::clock::Mono;
 use stead::core::command::{ChangeKind, Command, Refusal, Reply};
 use stead::core::event::{Event, ExitStatus};
 use stead::core::fleet::Fleet;
-use stead::core::clock::Mono;
 use stead::core::instance::Want;
 use stead::core::name::{RunId, Ticket};
 use stead::core::record::{NextAction, Record};
-use std::fmt::Write;
 
 pub fn ticket(ticket: Ticket) -> String {
     format!("client {}", ticket.0)
@@ -56,12 +56,9 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
     match action {
         Action::Spawn(order) => format!("spawn {}#{}", order.note.instance, order.note.seq),
         Action::Note { run, note } => match &note.intent {
-            Some(intent) => format!(
-                "note {}: {}, SIGKILL at {}",
-                shown(*run),
-                intent.why.cause.word(),
-                seconds(intent.kill_at)
-            ),
+            Some(intent) => {
+                format!("note {}: {}, SIGKILL at {}", shown(*run), intent.why.cause.word(), seconds(intent.kill_at))
+            }
             None => format!("note {}", shown(*run)),
         },
         Action::Signal { run, to, signal } => format!(
@@ -104,12 +101,7 @@ pub fn status(fleet: &Fleet) -> Vec<String> {
             let _ = write!(
                 line,
                 ", ended {} = {} planned + {} unplanned, restarts {} ({} unplanned), short {}",
-                tally.total,
-                tally.planned,
-                tally.unplanned,
-                tally.restarts,
-                tally.restarts_unplanned,
-                one.streak.short
+                tally.total, tally.planned, tally.unplanned, tally.restarts, tally.restarts_unplanned, one.streak.short
             );
             line
         })

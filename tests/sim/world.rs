@@ -5,6 +5,8 @@ use crate::laws::Laws;
 use crate::words;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt::Write;
 use stead::core::action::{Action, Line, To};
 use stead::core::clock::{Millis, Mono, Now, Wall};
 use stead::core::command::{Asked, Change, ChangeKind, Command, Refusal, Reply};
@@ -14,8 +16,6 @@ use stead::core::name::{RunId, Ticket};
 use stead::core::record::{Actor, SpawnFailure};
 use stead::core::recover::{Found, HeldState, Wanted, tails};
 use stead::core::spec::{Env, Spec};
-use std::collections::BTreeMap;
-use std::fmt::Write;
 
 /// The keeper starts the next daemon so soon.
 const NEXT_DAEMON: Millis = Millis(10);
@@ -129,8 +129,7 @@ impl World {
             self.say(&heading);
             self.perform(actions);
         } else {
-            let actor =
-                Actor { uid: Some(1000), pid: Some(4000 + self.tickets as i32), command: Some("stead".into()) };
+            let actor = Actor { uid: Some(1000), pid: Some(4000 + self.tickets as i32), command: Some("stead".into()) };
             self.handle(&heading, Event::Asked { ticket, asked: Asked { command, wait, actor } });
         }
         self.laws.signal_verb = false;
