@@ -6,7 +6,7 @@ use super::action::{Action, Entry, Line, Order, Streak, To};
 use super::backoff::{self, UnplannedEnd};
 use super::cause::{self, Verdict};
 use super::clock::{Millis, Mono, Now, Wall};
-use super::event::{Exit, ExitStatus, Facts, Intent, RunNote, Why};
+use super::event::{Exit, ExitStatus, Facts, Intent, RunNote, Sent, Why};
 use super::name::{AppName, Id, RunId};
 use super::record::{Cause, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
 use super::spec::{Env, KillMode, Signal, Spec};
@@ -251,10 +251,10 @@ impl Instance {
                 self.conclude(now, spec, run, verdict, end, out)
             }
             (Phase::Online { run, pid }, Input::Exited { exit, left }) => {
-                self.ending(now, run, pid, exit, left, None, out)
+                self.ending(now, run, pid, exit, Some(left), None, out)
             }
             (Phase::Stopping { run, pid, intent }, Input::Exited { exit, left }) => {
-                self.ending(now, run, pid, exit, left, Some(intent), out)
+                self.ending(now, run, pid, exit, Some(left), Some(intent), out)
             }
             (Phase::Ending { run, pid, exit, left, intent, .. }, Input::Finished { facts }) => {
                 let uptime = exit.at.mono - run.started.mono;
@@ -289,7 +289,7 @@ impl Instance {
             (Phase::Waiting { until, .. }, Input::Due) if now.mono >= until => Phase::Queued,
             (Phase::Stopping { run, pid, mut intent }, Input::Due) => {
                 if now.mono >= intent.kill_at {
-                    intent.killed = true;
+                    intent.sent = Sent::SigKill;
                     intent.kill_at = now.mono + KILL_AGAIN;
                     self.signal(&run, Some(&intent), kill_target(&run), Signal::KILL, out);
                 }
@@ -472,44 +472,54 @@ impl Instance {
     }
 
     fn stop(&self, now: Now, run: Run, pid: i32, why: Why, out: &mut Vec<Action>) -> Phase {
-        let stop = &run.spec.stop;
-        let intent = Intent { why, since: now.mono, kill_at: now.mono + stop.kill_timeout, killed: false };
-        let to = match stop.kill_mode {
+        let kill_at = now.mono + run.spec.stop.kill_timeout;
+        let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing };
+        out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
+        self.send(run, pid, intent, out)
+    }
+
+    /// Sends the kill signal of a stop whose intent is noted. Noted again behind it: a daemon that begins meanwhile neither leaves
+    /// the signal out nor sends it twice, for many a program takes a second one as a wish to end without grace.
+    pub(super) fn send(&self, run: Run, pid: i32, intent: Intent, out: &mut Vec<Action>) -> Phase {
+        let to = match run.spec.stop.kill_mode {
             KillMode::Tree => To::Tree,
             KillMode::Mixed | KillMode::Main => To::Main,
         };
-        self.signal(&run, Some(&intent), to, stop.kill_signal, out);
+        out.push(Action::Signal { run: run.id, to, signal: run.spec.stop.kill_signal });
+        let intent = Intent { sent: Sent::KillSignal, ..intent };
+        out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
         Phase::Stopping { run, pid, intent }
     }
 
-    /// The main process ended: see to what it left.
+    /// The main process ended: see to what it left; `None`: nobody has looked yet, the signals find nobody or those who have to go.
     #[allow(clippy::too_many_arguments)]
-    fn ending(
+    pub(super) fn ending(
         &self,
         now: Now,
         run: Run,
         pid: i32,
         exit: Exit,
-        left: u32,
+        left: Option<u32>,
         intent: Option<Intent>,
         out: &mut Vec<Action>,
     ) -> Phase {
         let stop = &run.spec.stop;
-        let kill_at = match (&intent, stop.kill_mode) {
-            (_, KillMode::Main) => None,
-            _ if left == 0 => None,
-            (Some(intent), KillMode::Tree) if !intent.killed => Some(intent.kill_at),
-            (Some(_), KillMode::Tree | KillMode::Mixed) => {
-                self.signal(&run, intent.as_ref(), To::Tree, Signal::KILL, out);
-                Some(now.mono + KILL_AGAIN)
-            }
-            (None, KillMode::Tree | KillMode::Mixed) => {
+        let sent = intent.as_ref().map_or(Sent::Nothing, |intent| intent.sent);
+        let kill_at = match (&intent, stop.kill_mode, sent) {
+            (_, KillMode::Main, _) => None,
+            _ if left == Some(0) => None,
+            (Some(intent), KillMode::Tree, Sent::KillSignal) => Some(intent.kill_at),
+            (_, KillMode::Tree | KillMode::Mixed, Sent::Nothing) => {
                 self.signal(&run, None, To::Tree, stop.kill_signal, out);
                 Some(now.mono + stop.kill_timeout)
             }
+            (_, KillMode::Tree | KillMode::Mixed, Sent::KillSignal | Sent::SigKill) => {
+                self.signal(&run, intent.as_ref(), To::Tree, Signal::KILL, out);
+                Some(now.mono + KILL_AGAIN)
+            }
         };
         out.push(Action::Finish { run: run.id, tree: stop.kill_mode != KillMode::Main });
-        Phase::Ending { run, pid, exit, left, intent, kill_at }
+        Phase::Ending { run, pid, exit, left: left.unwrap_or(0), intent, kill_at }
     }
 
     /// Writes the record and goes on as the policy says.
@@ -621,14 +631,7 @@ impl Instance {
     }
 
     fn note(&self, run: &Run, intent: Option<Intent>) -> RunNote {
-        RunNote {
-            id: self.id,
-            app: self.app.to_string(),
-            instance: self.name.clone(),
-            seq: run.seq,
-            started_at: run.started.wall,
-            intent,
-        }
+        RunNote { id: self.id, app: self.app.to_string(), instance: self.name.clone(), seq: run.seq, intent }
     }
 }
 

@@ -1,10 +1,10 @@
 //! How a daemon begins: from what was wanted, what the keeper holds, and what the journal says last. A first start is the same
 //! with nothing held.
 
-use super::action::{Action, Entry, Line, Streak, To};
+use super::action::{Action, Entry, Line, Streak};
 use super::clock::{Millis, Now, Wall};
 use super::command::Reply;
-use super::event::{Exit, RunNote};
+use super::event::{Exit, RunNote, Sent};
 use super::fleet::{App, Fleet};
 use super::instance::{Input, Instance, Phase, Run, Want};
 use super::name::{AppName, Id, RunId, Ticket};
@@ -256,13 +256,12 @@ impl Fleet {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Some(app) = self.apps.get(&instance.app) else { return };
         let spec = app.spec.clone();
-        let started = Now { wall: held.note.started_at, ..held.started };
-        let run = Run { id: held.run, seq: held.note.seq, started, spec: spec.clone() };
+        let run = Run { id: held.run, seq: held.note.seq, started: held.started, spec: spec.clone() };
         instance.seq = instance.seq.max(held.note.seq);
         instance.last_run = instance.last_run.max(held.run);
         let unwritten_start = tail.is_none_or(|tail| tail.last.run < held.run);
         if unwritten_start && !matches!(held.state, HeldState::Starting | HeldState::Failed { .. }) {
-            let entry = Entry::Start { pid: held.pid, at: started.wall };
+            let entry = Entry::Start { pid: held.pid, at: held.started.wall };
             out.push(Action::Journal { app: instance.app.clone(), line: Box::new(instance.line(&run, entry)) });
         }
         match held.state {
@@ -273,18 +272,14 @@ impl Fleet {
             }
             HeldState::Live => {
                 instance.phase = match held.note.intent {
+                    Some(intent) if intent.sent == Sent::Nothing => instance.send(run, held.pid, intent, out),
                     Some(intent) => Phase::Stopping { run, pid: held.pid, intent },
                     None => Phase::Online { run, pid: held.pid },
                 };
                 self.make_wish_true(now, id, out);
             }
             HeldState::Ended { exit } => {
-                // What is left of its tree is not known yet: the signal finds nobody, or those who have to go.
-                let stop = spec.stop.clone();
-                out.push(Action::Signal { run: run.id, to: To::Tree, signal: stop.kill_signal });
-                out.push(Action::Finish { run: run.id, tree: stop.kill_mode != super::spec::KillMode::Main });
-                let kill_at = Some(now.mono + stop.kill_timeout);
-                instance.phase = Phase::Ending { run, pid: held.pid, exit, left: 0, intent: held.note.intent, kill_at };
+                instance.phase = instance.ending(now, run, held.pid, exit, None, held.note.intent, out);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use stead::core::action::{Action, Entry, To};
 use stead::core::clock::Mono;
 use stead::core::command::{ChangeKind, Command, Refusal, Reply};
-use stead::core::event::{Event, ExitStatus};
+use stead::core::event::{Event, ExitStatus, Sent};
 use stead::core::fleet::Fleet;
 use stead::core::instance::Want;
 use stead::core::name::{RunId, Ticket};
