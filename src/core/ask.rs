@@ -1,7 +1,6 @@
 //! What clients ask for: a wish for each target, and the answer once it has come true.
 
-use super::action::{Action, Entry, Line};
-use super::action::{Streak, To};
+use super::action::{Action, Entry, Streak, To};
 use super::change::{self, Effect};
 use super::clock::Now;
 use super::command::{Asked, Change, ChangeKind, Command, Failure, Refusal, RefusalKind, Reply};
@@ -353,16 +352,14 @@ impl Fleet {
             instance.tally = Tally { since: Some(now.wall), ..Tally::default() };
             instance.streak = Streak::default();
             instance.last = None;
-            let line = Line {
-                instance: instance.name.clone(),
-                id,
-                run: instance.last_run,
-                seq: instance.seq,
-                tally: instance.tally.clone(),
-                streak: Streak::default(),
-                entry: Entry::Reset { at: now.wall },
-            };
-            out.push(Action::Journal { app: instance.app.clone(), line: Box::new(line) });
+            let line = instance.line(instance.last_run, instance.seq, Entry::Reset { at: now.wall });
+            instance.write(line, out);
+            if let Phase::Online { run, pid } | Phase::Stopping { run, pid, .. } | Phase::Ending { run, pid, .. } =
+                &instance.phase
+            {
+                // The end of the journal says that it lives: without that it could be lost without a record.
+                instance.write_start(run, *pid, out);
+            }
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Reset, None));
             if matches!(instance.phase, Phase::Errored { .. }) && instance.want == Want::Up {
                 errored.push(id);

@@ -19,6 +19,8 @@ pub struct Fleet {
     pub(super) instances: BTreeMap<Id, Instance>,
     pub(super) next_id: u32,
     pub(super) next_run: u64,
+    /// The first run of this boot.
+    pub(super) first_run: u64,
     pub(super) waits: Vec<Wait>,
     pub(super) ending: Option<Ending>,
     starts_at_once: usize,
@@ -51,6 +53,7 @@ impl Fleet {
             instances: BTreeMap::new(),
             next_id: 0,
             next_run: 1,
+            first_run: 1,
             waits: Vec::new(),
             ending: None,
             starts_at_once: 2 * cpus.max(1),

@@ -157,13 +157,15 @@ impl Instance {
         let phase = std::mem::replace(&mut self.phase, Phase::Stopped);
         self.phase = match (phase, input) {
             // Wishes, while nothing lives.
-            (Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. }, Input::Up | Input::Cycle { .. }) => {
+            (
+                Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued,
+                Input::Up | Input::Cycle { .. },
+            ) => {
                 self.want = Want::Up;
                 self.streak = Streak::default();
-                Phase::Queued
-            }
-            (Phase::Queued, Input::Up | Input::Cycle { .. }) => {
-                self.want = Want::Up;
+                if self.last_run > RunId(0) {
+                    self.write(self.line(self.last_run, self.seq, Entry::Asked { at: now.wall }), out);
+                }
                 Phase::Queued
             }
             (
@@ -226,10 +228,7 @@ impl Instance {
             // The life of a run.
             (Phase::Starting { run, then }, Input::Spawned { pid, at }) => {
                 let run = Run { started: at, ..run };
-                out.push(Action::Journal {
-                    app: self.app.clone(),
-                    line: Box::new(self.line(&run, Entry::Start { pid, at: at.wall })),
-                });
+                self.write_start(&run, pid, out);
                 match then {
                     None => Phase::Online { run, pid },
                     Some(why) => self.stop(now, run, pid, why, out),
@@ -248,7 +247,7 @@ impl Instance {
                     signature: None,
                     actor: None,
                 };
-                self.conclude(now, spec, run, verdict, end, out)
+                self.conclude(spec, run, verdict, end, out)
             }
             (Phase::Online { run, pid }, Input::Exited { exit, left }) => {
                 self.ending(now, run, pid, exit, Some(left), None, out)
@@ -282,7 +281,7 @@ impl Instance {
                     signature: facts.signature,
                     actor: why.and_then(|why| why.actor),
                 };
-                self.conclude(now, spec, run, verdict, end, out)
+                self.conclude(spec, run, verdict, end, out)
             }
 
             // Time.
@@ -409,18 +408,34 @@ impl Instance {
         }
     }
 
-    /// A line of the journal about `run`.
+    /// A line of the journal.
     #[must_use]
-    pub fn line(&self, run: &Run, entry: Entry) -> Line {
+    pub fn line(&self, run: RunId, seq: u64, entry: Entry) -> Line {
         Line {
             instance: self.name.clone(),
             id: self.id,
-            run: run.id,
-            seq: run.seq,
+            run,
+            seq,
             tally: self.tally.clone(),
             streak: self.streak.clone(),
             entry,
         }
+    }
+
+    pub(super) fn write_start(&self, run: &Run, pid: i32, out: &mut Vec<Action>) {
+        self.write(self.line(run.id, run.seq, Entry::Start { pid, at: run.started.wall }), out);
+    }
+
+    /// A run is begun; one that follows another is a restart.
+    pub(super) fn begin(&mut self, run: RunId, seq: u64) {
+        if self.last_run > RunId(0) {
+            self.tally.restarts += 1;
+            if self.last.as_ref().is_some_and(|record| !record.planned) {
+                self.tally.restarts_unplanned += 1;
+            }
+        }
+        self.last_run = run;
+        self.seq = seq;
     }
 
     /// Writes the record of a run that ended while nothing watched.
@@ -448,18 +463,11 @@ impl Instance {
             },
             ..with(cause::lost(same_boot))
         };
-        self.write(now, run, record, out);
+        self.write_end(run, now.mono, record, out);
     }
 
     fn spawn(&mut self, now: Now, spec: &Arc<Spec>, id: RunId, environment: Arc<Env>, out: &mut Vec<Action>) -> Phase {
-        self.seq += 1;
-        self.last_run = id;
-        if self.seq > 1 {
-            self.tally.restarts += 1;
-            if self.last.as_ref().is_some_and(|record| !record.planned) {
-                self.tally.restarts_unplanned += 1;
-            }
-        }
+        self.begin(id, self.seq + 1);
         let run = Run { id, seq: self.seq, started: now, spec: spec.clone() };
         out.push(Action::Spawn(Box::new(Order {
             run: id,
@@ -471,7 +479,7 @@ impl Instance {
         Phase::Starting { run, then: None }
     }
 
-    fn stop(&self, now: Now, run: Run, pid: i32, why: Why, out: &mut Vec<Action>) -> Phase {
+    pub(super) fn stop(&self, now: Now, run: Run, pid: i32, why: Why, out: &mut Vec<Action>) -> Phase {
         let kill_at = now.mono + run.spec.stop.kill_timeout;
         let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing };
         out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
@@ -523,15 +531,7 @@ impl Instance {
     }
 
     /// Writes the record and goes on as the policy says.
-    fn conclude(
-        &mut self,
-        now: Now,
-        spec: &Arc<Spec>,
-        run: Run,
-        verdict: Verdict,
-        end: Ended,
-        out: &mut Vec<Action>,
-    ) -> Phase {
+    fn conclude(&mut self, spec: &Arc<Spec>, run: Run, verdict: Verdict, end: Ended, out: &mut Vec<Action>) -> Phase {
         let cause = verdict.cause;
         let next = self.decide(spec, &verdict, &end);
         let record = Record {
@@ -558,7 +558,7 @@ impl Instance {
             next: next.clone(),
             ..with(verdict)
         };
-        self.write(now, &run, record, out);
+        self.write_end(&run, end.at.mono, record, out);
         out.push(Action::Forget { run: run.id });
         match next.action {
             NextAction::Restart if cause == Cause::Shutdown => Phase::Queued,
@@ -615,11 +615,14 @@ impl Instance {
         }
     }
 
-    fn write(&mut self, now: Now, run: &Run, record: Record, out: &mut Vec<Action>) {
+    fn write_end(&mut self, run: &Run, at: Mono, record: Record, out: &mut Vec<Action>) {
         self.tally.count(&record);
         let record = Box::new(record);
         self.last = Some(record.clone());
-        let line = self.line(run, Entry::End { record, at: now.mono });
+        self.write(self.line(run.id, run.seq, Entry::End { record, at }), out);
+    }
+
+    pub(super) fn write(&self, line: Line, out: &mut Vec<Action>) {
         out.push(Action::Journal { app: self.app.clone(), line: Box::new(line) });
     }
 

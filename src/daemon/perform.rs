@@ -614,6 +614,7 @@ fn log_line(line: &crate::core::action::Line) {
             tracing::info!(run, cause = record.cause.word(), planned = record.planned, summary = record.summary, ?next, "ended");
         }
         Entry::Reset { .. } => tracing::info!(instance = line.instance, "counters reset"),
+        Entry::Asked { .. } => tracing::info!(instance = line.instance, "asked for"),
     }
 }
 
