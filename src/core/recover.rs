@@ -152,6 +152,10 @@ impl Fleet {
         let journaled = found.tails.values().map(|tail| tail.last.run).max().unwrap_or_default();
         fleet.next_id = found.tails.keys().map(|id| id.0 + 1).max().unwrap_or(0).max(found.wanted.next_id);
         fleet.next_run = found.wanted.next_run.max(found.highest_run.0 + 1).max(journaled.0 + 1);
+        for Tail { last, .. } in found.tails.values() {
+            let number = fleet.numbers.entry(last.instance.clone()).or_default();
+            *number = last.seq.max(*number);
+        }
         let same_boot = found.wanted.boot_id == found.boot_id;
         fleet.first_run = if same_boot { found.wanted.first_run } else { fleet.next_run };
         for wanted in found.wanted.apps {
