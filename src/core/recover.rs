@@ -2,13 +2,14 @@
 //! with nothing held.
 
 use super::action::{Action, Entry, Line, Streak};
+use super::ask::ending;
 use super::clock::{Millis, Mono, Now, Wall};
-use super::command::Reply;
+use super::command::{Change, ChangeKind, Failure, Reply};
 use super::event::{Exit, RunNote, Sent, Why};
 use super::fleet::{App, Fleet};
 use super::instance::{Input, Instance, Phase, Run, Want};
 use super::name::{AppName, Id, RunId, Ticket};
-use super::record::{Actor, Cause, Next, NextAction, SpawnFailure};
+use super::record::{Cause, Next, NextAction, SpawnFailure};
 use super::spec::{Env, Logs, Policy, Signal, Spec, Stop};
 use super::wait::{Goal, Wait};
 use serde::{Deserialize, Serialize};
@@ -202,37 +203,34 @@ impl Fleet {
     /// Puts back what `saved.json` holds: what is missing is made, what was wanted up is started.
     pub fn restore(&mut self, now: Now, ticket: Ticket, saved: Wanted, wait_for_it: bool) -> Vec<Action> {
         let mut out = Vec::new();
+        if self.ending.is_some() {
+            return vec![Action::Reply { ticket, result: Err(ending()) }];
+        }
         let mut reply = Reply::default();
         let mut goals = Vec::new();
         let after = RunId(self.next_run - 1);
-        let nobody = Actor { uid: None, pid: None, command: None };
         for app in saved.apps {
             let name = app.spec.name.clone();
-            if !self.apps.contains_key(&name) {
+            if self.apps.get(&name).is_none_or(|app| app.count == 0) {
+                let names: Vec<String> = app.instances.iter().map(|one| one.name.clone()).collect();
+                if let Err(refusal) = self.refuse_taken(&name, &names) {
+                    reply.failures.push(Failure { name: name.to_string(), reason: refusal.error, tail: Vec::new() });
+                    continue;
+                }
                 let environment = saved.environments.get(app.environment).cloned().unwrap_or_default();
-                self.apps.insert(
-                    name.clone(),
-                    App { spec: app.spec, environment, count: app.count, created_at: app.created_at },
-                );
-                self.resize(now, &name, &nobody, &mut out);
-                for id in self.members(&name) {
-                    let Some(instance) = self.instances.get_mut(&id) else { continue };
-                    let saved = app.instances.iter().find(|one| one.slot == instance.slot);
-                    instance.want = saved.map_or(Want::Down, |one| one.want);
-                    instance.phase = Phase::Stopped;
-                    if let Some(saved) = saved {
-                        instance.name.clone_from(&saved.name);
-                    }
+                let (spec, count, created_at) = (app.spec, app.count, app.created_at);
+                self.apps.insert(name.clone(), App { spec, environment, count, created_at });
+                for one in &app.instances {
+                    self.add(&name, one.slot, one.name.clone(), Want::Down);
                 }
             }
             for one in app.instances.iter().filter(|one| one.want == Want::Up) {
-                let found = self.members(&name).into_iter().find(|id| self.instances[id].slot == one.slot);
-                let Some(id) = found else { continue };
+                let slot = |id: &Id| self.instances[id].slot == one.slot && self.instances[id].want != Want::Gone;
+                let Some(id) = self.members(&name).into_iter().find(slot) else { continue };
                 let instance = &self.instances[&id];
                 let idle = matches!(instance.phase, Phase::Stopped | Phase::Errored { .. });
-                let kind =
-                    if idle { super::command::ChangeKind::Started } else { super::command::ChangeKind::Unchanged };
-                reply.changes.push(super::command::Change { name: instance.name.clone(), kind, detail: None });
+                let kind = if idle { ChangeKind::Started } else { ChangeKind::Unchanged };
+                reply.changes.push(Change { name: instance.name.clone(), kind, detail: None });
                 if idle {
                     goals.push((id, instance.name.clone(), Goal::UpAfter(after)));
                     self.input(now, id, Input::Up, &mut out);
