@@ -103,6 +103,9 @@ impl Fleet {
             match self.apps.get_mut(&name).filter(|app| app.count > 0) {
                 Some(app) => {
                     changes = change::between(&app.spec, &spec);
+                    if app.is_unknown() {
+                        app.environment = environment.clone();
+                    }
                     app.spec = Arc::new(spec);
                     app.count = count;
                 }
@@ -178,6 +181,7 @@ impl Fleet {
 
     fn start(&mut self, now: Now, targets: &[String], wait: &mut Wait, out: &mut Vec<Action>) -> Result<(), Refusal> {
         let ids = self.targets(targets)?;
+        self.refuse_unknown(&ids)?;
         let after = RunId(self.next_run - 1);
         let mut wishes = Vec::new();
         for id in ids {
@@ -237,6 +241,7 @@ impl Fleet {
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let ids = self.targets(targets)?;
+        self.refuse_unknown(&ids)?;
         if let Some(environment) = environment.map(Arc::new) {
             for id in &ids {
                 if let Some(app) = self.apps.get_mut(&self.instances[id].app) {
@@ -472,6 +477,15 @@ impl Fleet {
         Ok(())
     }
 
+    /// What runs and is not known any more cannot be started again.
+    fn refuse_unknown(&self, ids: &[Id]) -> Result<(), Refusal> {
+        let mut apps = ids.iter().filter_map(|id| self.apps.get(&self.instances[id].app));
+        apps.find(|app| app.is_unknown()).map_or(Ok(()), |app| {
+            Err(Refusal::failed(format!("{}: what it is to run is not known any more", app.spec.name))
+                .hint("state.json was lost; `stead start FILE` with its file makes it known again"))
+        })
+    }
+
     pub(super) fn refuse_taken(&self, app: &AppName, names: &[String]) -> Result<(), Refusal> {
         let taken =
             self.instances.values().find(|one| one.app != *app && one.want != Want::Gone && names.contains(&one.name));
@@ -498,7 +512,7 @@ fn clash(app: &AppName, name: &str, other: &AppName) -> Refusal {
     Refusal {
         kind: RefusalKind::Usage,
         error: format!("an instance of {app} would be called `{name}`, as one of {other} is"),
-        hint: Some(format!("give one of them another name, or `stead delete {other}`")),
+        hint: Some("give one of them another name".into()),
     }
 }
 
