@@ -160,10 +160,9 @@ impl Fleet {
             Effect::None => (Standing::Left, ChangeKind::Unchanged),
             Effect::Live | Effect::Restart => (Standing::Left, ChangeKind::Updated),
         };
-        let last = self.next_run - 1;
         let after = match (&standing, &instance.phase) {
-            (Standing::Up | Standing::Cycle, _) | (Standing::Left, Phase::Queued) => Some(last),
-            (Standing::Left, Phase::Starting { run, .. }) => Some(run.id.0 - 1),
+            (Standing::Up | Standing::Cycle, _) | (Standing::Left, Phase::Queued) => Some(self.last_run()),
+            (Standing::Left, Phase::Starting { run, .. }) => Some(RunId(run.id.0 - 1)),
             (
                 Standing::Left,
                 Phase::Stopped
@@ -174,7 +173,7 @@ impl Fleet {
                 | Phase::Ending { .. },
             ) => None,
         };
-        wait.goals.extend(after.map(|after| (id, instance.name.clone(), Goal::UpAfter(RunId(after)))));
+        wait.goals.extend(after.map(|after| (id, instance.name.clone(), Goal::UpAfter(after))));
         wait.reply.changes.push(changed(instance.name.clone(), kind, detail));
         standing
     }
@@ -182,7 +181,7 @@ impl Fleet {
     fn start(&mut self, now: Now, targets: &[String], wait: &mut Wait, out: &mut Vec<Action>) -> Result<(), Refusal> {
         let ids = self.targets(targets)?;
         self.refuse_unknown(&ids)?;
-        let after = RunId(self.next_run - 1);
+        let after = self.last_run();
         let mut wishes = Vec::new();
         for id in ids {
             let instance = &self.instances[&id];
@@ -222,7 +221,7 @@ impl Fleet {
                 _ => ChangeKind::Stopped,
             };
             wait.reply.changes.push(changed(instance.name.clone(), kind, None));
-            wait.goals.push((*id, instance.name.clone(), Goal::Down));
+            wait.goals.push((*id, instance.name.clone(), Goal::DownUpTo(self.last_run())));
         }
         let why = Why { cause: Cause::Manual, actor: Some(actor.clone()) };
         self.wish(now, &ids, Want::Down, |_| Input::Down { why: why.clone(), gone: false }, out);
@@ -250,7 +249,7 @@ impl Fleet {
             }
             out.push(Action::Persist);
         }
-        let after = RunId(self.next_run - 1);
+        let after = self.last_run();
         for id in &ids {
             let instance = &self.instances[id];
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Restarted, None));
@@ -273,7 +272,7 @@ impl Fleet {
         for id in &ids {
             let instance = &self.instances[id];
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Deleted, None));
-            wait.goals.push((*id, instance.name.clone(), Goal::Down));
+            wait.goals.push((*id, instance.name.clone(), Goal::DownUpTo(self.last_run())));
             let app = instance.app.clone();
             if let Some(app) = self.apps.get_mut(&app) {
                 app.count = app.count.saturating_sub(1);
@@ -436,7 +435,7 @@ impl Fleet {
         for id in added {
             let name = self.instances[id].name.clone();
             if self.instances[id].want == Want::Up {
-                wait.goals.push((*id, name.clone(), Goal::UpAfter(RunId(self.next_run - 1))));
+                wait.goals.push((*id, name.clone(), Goal::UpAfter(self.last_run())));
                 wait.reply.changes.push(changed(name, ChangeKind::Started, None));
             } else {
                 wait.reply.changes.push(changed(name, ChangeKind::Added, Some("autostart is false".into())));
@@ -444,9 +443,14 @@ impl Fleet {
         }
         for id in gone {
             let name = self.instances[id].name.clone();
-            wait.goals.push((*id, name.clone(), Goal::Down));
+            wait.goals.push((*id, name.clone(), Goal::DownUpTo(self.last_run())));
             wait.reply.changes.push(changed(name, ChangeKind::Deleted, None));
         }
+    }
+
+    /// The last run that was given a number.
+    pub(super) fn last_run(&self) -> RunId {
+        RunId(self.next_run - 1)
     }
 
     pub(super) fn members(&self, name: &AppName) -> Vec<Id> {

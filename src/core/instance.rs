@@ -492,18 +492,20 @@ impl Instance {
         let kill_at = now.mono + run.spec.stop.kill_timeout;
         let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing };
         out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
-        self.send(run, pid, intent, out)
+        self.send(now, run, pid, intent, out)
     }
 
     /// Sends the kill signal of a stop whose intent is noted. Noted again behind it: a daemon that begins meanwhile neither leaves
     /// the signal out nor sends it twice, for many a program takes a second one as a wish to end without grace.
-    pub(super) fn send(&self, run: Run, pid: i32, intent: Intent, out: &mut Vec<Action>) -> Phase {
+    pub(super) fn send(&self, now: Now, run: Run, pid: i32, intent: Intent, out: &mut Vec<Action>) -> Phase {
         let to = match run.spec.stop.kill_mode {
             KillMode::Tree => To::Tree,
             KillMode::Mixed | KillMode::Main => To::Main,
         };
         out.push(Action::Signal { run: run.id, to, signal: run.spec.stop.kill_signal });
-        let intent = Intent { sent: Sent::KillSignal, ..intent };
+        // The grace period begins with the signal.
+        let kill_at = now.mono + run.spec.stop.kill_timeout;
+        let intent = Intent { kill_at, sent: Sent::KillSignal, ..intent };
         out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
         Phase::Stopping { run, pid, intent }
     }

@@ -208,7 +208,7 @@ impl Fleet {
         }
         let mut reply = Reply::default();
         let mut goals = Vec::new();
-        let after = RunId(self.next_run - 1);
+        let after = self.last_run();
         for app in saved.apps {
             let name = app.spec.name.clone();
             if self.apps.get(&name).is_none_or(|app| app.count == 0) {
@@ -284,7 +284,7 @@ impl Fleet {
             }
             HeldState::Live => {
                 instance.phase = match (held.note.intent, unwanted) {
-                    (Some(intent), _) if intent.sent == Sent::Nothing => instance.send(run, held.pid, intent, out),
+                    (Some(intent), _) if intent.sent == Sent::Nothing => instance.send(now, run, held.pid, intent, out),
                     (Some(intent), _) => Phase::Stopping { run, pid: held.pid, intent },
                     (None, Some(why)) => instance.stop(now, run, held.pid, why, out),
                     (None, None) => Phase::Online { run, pid: held.pid },
