@@ -362,7 +362,7 @@ pub fn wishes(wanted: &Wanted) -> Wanted {
 }
 
 /// How long a story has to be quiet to be called settled: longer than any delay of the policy.
-pub const QUIET: Millis = Millis(120_000);
+pub const QUIET: Millis = Millis(60_000);
 
 /// Says which law was broken, and what led to it.
 pub fn broken(law: &str, detail: &str, story: &str) -> ! {
