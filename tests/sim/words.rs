@@ -113,6 +113,9 @@ pub fn status(fleet: &Fleet, now: Mono) -> Vec<String> {
                 ", ended {} = {} planned + {} unplanned, restarts {} ({} unplanned), short {}",
                 tally.total, tally.planned, tally.unplanned, tally.restarts, tally.restarts_unplanned, one.streak.short
             );
+            if is_crash_loop(&one.streak, now) {
+                line.push_str(", a crash loop");
+            }
             line
         })
         .collect();
