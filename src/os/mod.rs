@@ -4,6 +4,7 @@ pub mod clock;
 pub mod file;
 pub mod pipe;
 pub mod process;
+pub mod role;
 pub mod signal;
 pub mod socket;
 pub mod spawn;

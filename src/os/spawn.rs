@@ -110,13 +110,21 @@ pub struct Stdio<'a> {
 /// RLIMIT_NOFILE as it was before stead raised its own; a child gets it back.
 pub type OriginalLimit = (u64, u64);
 
+/// RLIMIT_NOFILE of this process.
+///
+/// # Errors
+/// Of getrlimit(2).
+pub fn open_files() -> io::Result<OriginalLimit> {
+    Ok(nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?)
+}
+
 /// Raises the soft limit of open files to the hard one, and says what it was.
 ///
 /// # Errors
 /// Of getrlimit(2) and setrlimit(2).
 pub fn raise_open_files() -> io::Result<OriginalLimit> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    use nix::sys::resource::{Resource, setrlimit};
+    let (soft, hard) = open_files()?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok((soft, hard))
 }
