@@ -5,5 +5,6 @@
 //! what stands before it.
 
 pub mod core;
+pub mod daemon;
 pub mod keeper;
 pub mod os;
