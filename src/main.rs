@@ -1,13 +1,13 @@
 //! Chooses the role: keeper, daemon, or client.
 
-use stead::client::cli::{Cli, Command, DaemonArgs};
-use stead::{client, daemon, keeper, os};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use stead::client::cli::{Cli, Command, DaemonArgs};
+use stead::{client, daemon, keeper, os};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -69,7 +69,8 @@ fn foreground(cli: &Cli, arguments: &DaemonArgs) -> io::Result<()> {
     let lock = os::file::lock(&home.join("lock"), Duration::ZERO).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => {
             let holder = std::fs::read_to_string(home.join("lock")).unwrap_or_default();
-            let message = format!("stead already runs with this home: pid {} holds {}/lock", holder.trim(), home.display());
+            let message =
+                format!("stead already runs with this home: pid {} holds {}/lock", holder.trim(), home.display());
             io::Error::other(message)
         }
         _ => error,

@@ -3,8 +3,8 @@
 use crate::core::clock::Now;
 use crate::core::event::{Exit, ExitStatus, RunNote, Usage};
 use crate::core::name::RunId;
-use crate::core::recover::{Held, HeldState};
 use crate::core::record::SpawnFailure;
+use crate::core::recover::{Held, HeldState};
 use crate::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 use crate::os::process;
 use crate::os::socket;
@@ -86,7 +86,10 @@ impl Link {
             let (message, fds) = self.receive().await?;
             let mut fds = fds.into_iter();
             match (message, &mut begun) {
-                (FromKeeper::Hello { newest, oldest, boot_id, keeper_pid, highest_run, daemon_starts, sockets }, None) => {
+                (
+                    FromKeeper::Hello { newest, oldest, boot_id, keeper_pid, highest_run, daemon_starts, sockets },
+                    None,
+                ) => {
                     if newest < OLDEST || oldest > PROTOCOL {
                         return Err(io::Error::other(format!(
                             "the keeper speaks protocol {oldest} to {newest}, this daemon {OLDEST} to {PROTOCOL}"

@@ -115,7 +115,9 @@ impl Keeper {
         let mut buffer = Vec::new();
         loop {
             let now = clock::now();
-            if let Ok(true) = self.attendant.start_if_due(now, &self.daemon_plan, self.files, &self.null, &self.daemon_stderr) {
+            if let Ok(true) =
+                self.attendant.start_if_due(now, &self.daemon_plan, self.files, &self.null, &self.daemon_stderr)
+            {
                 self.greeting = Some(Greeting::Hello)
             }
             let blocked = self.speak();
