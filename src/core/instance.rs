@@ -180,19 +180,21 @@ impl Instance {
             ) => phase,
 
             // Wishes, while something lives.
-            (Phase::Starting { run, .. }, Input::Up) => {
+            // A stop that was wished first stays: as with one under way, the wish is served by the next run. First cause sticks.
+            (phase @ Phase::Starting { .. }, Input::Up) => {
                 self.want = Want::Up;
-                Phase::Starting { run, then: None }
+                phase
             }
-            (Phase::Starting { run, .. }, Input::Cycle { why }) => {
+            (Phase::Starting { run, then }, Input::Cycle { why }) => {
                 self.want = Want::Up;
-                Phase::Starting { run, then: Some(why) }
+                self.streak = Streak::default();
+                Phase::Starting { run, then: then.or(Some(why)) }
             }
-            (Phase::Starting { run, .. }, Input::Down { why, gone }) => {
+            (Phase::Starting { run, then }, Input::Down { why, gone }) => {
                 self.want = down(gone);
-                Phase::Starting { run, then: Some(why) }
+                Phase::Starting { run, then: then.or(Some(why)) }
             }
-            (Phase::Starting { run, .. }, Input::End { why }) => Phase::Starting { run, then: Some(why) },
+            (Phase::Starting { run, then }, Input::End { why }) => Phase::Starting { run, then: then.or(Some(why)) },
             (phase @ (Phase::Online { .. } | Phase::Stopping { .. } | Phase::Ending { .. }), Input::Up) => {
                 self.want = Want::Up;
                 phase

@@ -74,8 +74,7 @@ pub struct Found {
     pub boot_id: String,
     pub highest_run: RunId,
     pub held: Vec<Held>,
-    /// The last line of each instance's journal, by instance name.
-    pub tails: BTreeMap<String, Tail>,
+    pub tails: BTreeMap<Id, Tail>,
 }
 
 /// The end of an instance's journal.
@@ -84,6 +83,21 @@ pub struct Tail {
     pub last: Line,
     /// The newest end since the last reset.
     pub last_end: Option<Line>,
+}
+
+/// The end of every instance's journal, from its lines in the order of writing. By id: a name may be given again.
+#[must_use]
+pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
+    let mut tails: BTreeMap<Id, Tail> = BTreeMap::new();
+    for line in lines {
+        let last_end = match &line.entry {
+            Entry::End { .. } => Some(line.clone()),
+            Entry::Start { .. } => tails.remove(&line.id).and_then(|tail| tail.last_end),
+            Entry::Reset { .. } => None,
+        };
+        tails.insert(line.id, Tail { last: line, last_end });
+    }
+    tails
 }
 
 impl Fleet {
@@ -151,7 +165,7 @@ impl Fleet {
             let ended = matches!(run.state, HeldState::Ended { .. } | HeldState::Failed { .. });
             let written = found
                 .tails
-                .get(&run.note.instance)
+                .get(&run.note.id)
                 .and_then(|tail| tail.last_end.as_ref())
                 .is_some_and(|end| end.run >= run.run);
             if ended && written {
@@ -163,8 +177,7 @@ impl Fleet {
         }
         let ids: Vec<Id> = fleet.instances.keys().copied().collect();
         for id in ids {
-            let Some(instance) = fleet.instances.get(&id) else { continue };
-            let tail = found.tails.get(&instance.name);
+            let tail = found.tails.get(&id);
             fleet.recall(id, tail);
             match held.remove(&id) {
                 Some(run) => fleet.adopt(now, id, run, tail, &mut out),
