@@ -7,5 +7,6 @@
 pub mod client;
 pub mod config;
 pub mod core;
+pub mod daemon;
 pub mod keeper;
 pub mod os;

@@ -14,15 +14,12 @@ use crate::core::recover::Found;
 use crate::core::record::Actor;
 use crate::core::spec::Signal;
 use crate::keeper::message::{BEAT_EVERY_MS, FromDaemon, FromKeeper};
-use crate::os::{clock, process, signal};
+use crate::os::wait::readable;
+use crate::os::{clock, process, role, signal};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-
-/// The keeper gives the daemon its end of the connection at this number.
-const KEEPER_FD: i32 = 3;
 
 /// How the daemon's life ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,14 +35,14 @@ pub enum End {
 /// # Errors
 /// Where it cannot begin, or the keeper speaks another protocol.
 pub fn run(home: &Path) -> io::Result<End> {
-    let socket = process::inherited(KEEPER_FD)?;
+    let socket = process::inherited(role::KEEPER_FD)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, live(home, socket))
 }
 
 async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
-    let signals = AsyncFd::new(signal::watch(&[Signal::TERM.0, Signal::INT.0, Signal::HUP.0])?)?;
+    let signals = readable(signal::watch(&[Signal::TERM.0, Signal::INT.0, Signal::HUP.0])?)?;
     let mut link = Link::new(socket)?;
     let (inventory, early) = link.greeting().await?;
     crate::os::socket::listen(&inventory.front_door)?;
@@ -84,7 +81,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         inventory.sockets,
     );
     daemon.take_over(inventory.ends);
-    daemon.perform(actions);
+    daemon.act(actions);
     for message in early {
         daemon.keeper_says(message, Vec::new());
     }

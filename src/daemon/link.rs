@@ -9,6 +9,7 @@ use crate::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 use crate::os::process;
 use crate::os::socket;
 use crate::os::spawn::Stage;
+use crate::os::wait::readable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -71,7 +72,7 @@ impl Link {
     /// # Errors
     /// Outside of a tokio runtime.
     pub fn new(socket: OwnedFd) -> io::Result<Link> {
-        Ok(Link { socket: AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?, buffer: Vec::new() })
+        Ok(Link { socket: readable(socket)?, buffer: Vec::new() })
     }
 
     /// Takes the greeting up to its end. The daemon acts on nothing before.

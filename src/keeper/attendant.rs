@@ -81,6 +81,7 @@ impl Attendant {
         plan: &spawn::Plan,
         files: spawn::OriginalLimit,
         null: &OwnedFd,
+        stderr: &OwnedFd,
     ) -> io::Result<bool> {
         let State::Gone { since, start_at } = self.state else { return Ok(false) };
         if now.mono < start_at {
@@ -92,7 +93,7 @@ impl Attendant {
         self.state = State::Gone { since, start_at: now.mono + delay };
         let (ours, theirs) = socket::pair()?;
         let fds = [theirs.as_fd()];
-        let stdio = spawn::Stdio { null: null.as_fd(), out: null.as_fd(), err: null.as_fd(), listen: &fds };
+        let stdio = spawn::Stdio { null: null.as_fd(), out: null.as_fd(), err: stderr.as_fd(), listen: &fds };
         let child = spawn::spawn(plan, stdio, files).map_err(|(_, errno)| io::Error::from(errno))?;
         self.starts += 1;
         self.state = State::Lives {

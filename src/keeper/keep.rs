@@ -10,7 +10,7 @@ use crate::core::spec::Signal;
 use crate::os::process::{self, Snapshot};
 use crate::os::signal::Came;
 use crate::os::spawn::{self, Plan, Stage, Stdio};
-use crate::os::{clock, file, pipe, signal, socket};
+use crate::os::{clock, file, pipe, role, signal, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::wait::WaitStatus;
@@ -37,8 +37,8 @@ pub struct Start {
     pub lock: File,
     /// Arguments of the daemon after its role.
     pub daemon_args: Vec<String>,
-    /// Variables of our own environment that the daemon gets beside them.
-    pub daemon_env: Vec<String>,
+    /// The daemon's stderr; `None`: nowhere.
+    pub daemon_stderr: Option<OwnedFd>,
 }
 
 struct Keeper {
@@ -48,6 +48,7 @@ struct Keeper {
     daemon_plan: Plan,
     files: spawn::OriginalLimit,
     null: OwnedFd,
+    daemon_stderr: OwnedFd,
     /// `stead.sock`.
     front_door: OwnedFd,
     held: BTreeMap<String, OwnedFd>,
@@ -70,8 +71,9 @@ enum Greeting {
 ///
 /// # Errors
 /// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
-pub fn run(start: Start, ready: impl FnOnce()) -> io::Result<()> {
+pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
     process::become_subreaper()?;
+    let _ = sign(&mut start.lock);
     let signals = signal::watch(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT])?;
     let files = spawn::raise_open_files()?;
     end_leftovers(&start.home);
@@ -83,6 +85,7 @@ pub fn run(start: Start, ready: impl FnOnce()) -> io::Result<()> {
         daemon_plan: daemon_plan(&start),
         files,
         null: file::null()?,
+        daemon_stderr: start.daemon_stderr.take().map_or_else(file::null, Ok)?,
         front_door,
         held: BTreeMap::new(),
         greeting: None,
@@ -100,10 +103,7 @@ pub fn run(start: Start, ready: impl FnOnce()) -> io::Result<()> {
 }
 
 /// Writes who holds the home into its lock file.
-///
-/// # Errors
-/// Of write(2).
-pub fn sign(lock: &mut File) -> io::Result<()> {
+fn sign(lock: &mut File) -> io::Result<()> {
     use std::io::Seek;
     lock.set_len(0)?;
     lock.rewind()?;
@@ -115,7 +115,7 @@ impl Keeper {
         let mut buffer = Vec::new();
         loop {
             let now = clock::now();
-            if let Ok(true) = self.attendant.start_if_due(now, &self.daemon_plan, self.files, &self.null) {
+            if let Ok(true) = self.attendant.start_if_due(now, &self.daemon_plan, self.files, &self.null, &self.daemon_stderr) {
                 self.greeting = Some(Greeting::Hello)
             }
             let blocked = self.speak();
@@ -459,14 +459,9 @@ fn next_dead() -> Option<(i32, ExitStatus, Usage)> {
 
 /// The daemon is always this very binary, even where another has been put in its place meanwhile.
 fn daemon_plan(start: &Start) -> Plan {
-    let mut env: Vec<String> = std::env::vars_os()
-        .filter(|(key, _)| !matches!(key.to_str(), Some("STEAD_HOME" | "STEAD_RUN" | "STEAD_NAME")))
-        .map(|(key, value)| format!("{}={}", key.to_string_lossy(), value.to_string_lossy()))
-        .collect();
-    env.push(format!("STEAD_HOME={}", start.home.display()));
-    env.extend(start.daemon_env.iter().cloned());
-    let mut argv = vec!["stead".to_owned(), "daemon-worker".to_owned()];
+    let mut argv = vec!["stead".to_owned(), role::DAEMON.to_owned()];
     argv.extend(start.daemon_args.iter().cloned());
+    let env = role::environment(&start.home);
     Plan { program: "/proc/self/exe".into(), argv, env, cwd: "/".into(), ..Plan::default() }
 }
 
