@@ -8,4 +8,6 @@ pub mod role;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod terminal;
+pub mod user;
 pub mod wait;
