@@ -15,7 +15,7 @@ use crate::core::recover::Found;
 use crate::core::spec::Signal;
 use crate::keeper::message::{BEAT_EVERY_MS, FromDaemon, FromKeeper};
 use crate::os::wait::readable;
-use crate::os::{clock, process, role, signal};
+use crate::os::{clock, process, role, signal, spawn};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub enum End {
 /// Where it cannot begin, or the keeper speaks another protocol.
 pub fn run(home: &Path) -> io::Result<End> {
     let socket = process::inherited(role::KEEPER_FD)?;
+    // Apps get the keeper's original limit, not this one.
+    spawn::raise_open_files()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, live(home, socket))

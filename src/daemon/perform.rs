@@ -264,6 +264,7 @@ impl Daemon {
             }
             FromKeeper::Term { .. } => self.output.reopen(),
             FromKeeper::Hello { .. }
+            | FromKeeper::Socket { .. }
             | FromKeeper::Run { .. }
             | FromKeeper::End { .. }
             | FromKeeper::Failed { .. }
