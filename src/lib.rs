@@ -4,6 +4,7 @@
 //! *daemon* decides and may crash or be replaced. The *client* is the command line. Modules in reading order; each uses only
 //! what stands before it.
 
+pub mod config;
 pub mod core;
 pub mod keeper;
 pub mod os;
