@@ -146,6 +146,18 @@ impl Home {
     }
 }
 
+/// The folder of [`Home::find`], made ready by [`Home::prepare`].
+///
+/// # Errors
+/// Theirs; the hint is a line of its own.
+pub fn find(flag: Option<&Path>) -> io::Result<PathBuf> {
+    let found = Home::find(flag).and_then(|home| home.prepare().map(|()| home.path));
+    found.map_err(|refusal| {
+        let hint = refusal.hint.map_or(String::new(), |hint| format!("\nhint: {hint}"));
+        io::Error::other(refusal.error + &hint)
+    })
+}
+
 /// The words of an error without `(os error 13)`.
 #[must_use]
 pub fn reason(error: &io::Error) -> String {
