@@ -132,7 +132,7 @@ impl Journal {
             match line.entry {
                 Entry::End { record, .. } => records.push(*record),
                 Entry::Reset { .. } => records.retain(|record| record.instance != line.instance),
-                Entry::Start { .. } => {}
+                Entry::Start { .. } | Entry::Asked { .. } => {}
             }
         }
         records.reverse();

@@ -640,6 +640,7 @@ fn log_line(line: &crate::core::action::Line) {
             );
         }
         Entry::Reset { .. } => tracing::info!(instance = line.instance, "counters reset"),
+        Entry::Asked { .. } => tracing::info!(instance = line.instance, "asked for"),
     }
 }
 

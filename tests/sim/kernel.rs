@@ -176,7 +176,6 @@ impl Kernel {
             return Some(News::Failed(run));
         }
         kept.state = HeldState::Live;
-        kept.started = now;
         kept.children = kept.temper.children;
         if let Some((after, status)) = kept.temper.life {
             self.at(now.mono + after, Happening::Death(run, status));

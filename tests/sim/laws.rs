@@ -246,6 +246,7 @@ impl Laws {
                     life.start_lines += 1;
                 }
             }
+            Entry::Asked { .. } => {}
             Entry::Reset { .. } => *count = Count { runs: count.runs, ..Count::default() },
             Entry::End { record, .. } => {
                 count.total += 1;
@@ -315,7 +316,7 @@ fn cause(exit: &Exit, policy: &Policy) -> Cause {
 
 /// The part of the wanted set that is somebody's wish.
 pub fn wishes(wanted: &Wanted) -> Wanted {
-    Wanted { version: 0, boot_id: String::new(), next_id: 0, next_run: 0, ..wanted.clone() }
+    Wanted { version: 0, boot_id: String::new(), first_run: 0, next_id: 0, next_run: 0, ..wanted.clone() }
 }
 
 /// How long a story has to be quiet to be called settled: longer than any delay of the policy.

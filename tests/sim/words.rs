@@ -4,7 +4,7 @@ use std::fmt::Write;
 use stead::core::action::{Action, Entry, To};
 use stead::core::clock::Mono;
 use stead::core::command::{ChangeKind, Command, Refusal, Reply};
-use stead::core::event::{Event, ExitStatus};
+use stead::core::event::{Event, ExitStatus, Sent};
 use stead::core::fleet::Fleet;
 use stead::core::instance::Want;
 use stead::core::name::{RunId, Ticket};
@@ -56,9 +56,17 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
     match action {
         Action::Spawn(order) => format!("spawn {}#{}", order.note.instance, order.note.seq),
         Action::Note { run, note } => match &note.intent {
-            Some(intent) => {
-                format!("note {}: {}, SIGKILL at {}", shown(*run), intent.why.cause.word(), seconds(intent.kill_at))
-            }
+            Some(intent) => format!(
+                "note {}: {}, SIGKILL at {}{}",
+                shown(*run),
+                intent.why.cause.word(),
+                seconds(intent.kill_at),
+                match intent.sent {
+                    Sent::Nothing => "",
+                    Sent::KillSignal => ", signal sent",
+                    Sent::SigKill => ", killed",
+                }
+            ),
             None => format!("note {}", shown(*run)),
         },
         Action::Signal { run, to, signal } => format!(
@@ -75,6 +83,7 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
             Entry::Start { pid, .. } => format!("journal: {}#{} runs as {pid}", line.instance, line.seq),
             Entry::End { record, .. } => format!("journal: {}", end(record)),
             Entry::Reset { .. } => format!("journal: {} reset", line.instance),
+            Entry::Asked { .. } => format!("journal: {} asked for", line.instance),
         },
         Action::Forget { run } => format!("forget {}", shown(*run)),
         Action::Persist => "persist".into(),
