@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-import urllib.error
 
 import demolib
 import faults
@@ -20,8 +19,8 @@ def age(feed):
 def app():
     try:
         return demolib.call("/healthz")
-    except urllib.error.URLError as error:
-        return {"status": str(getattr(error, "reason", error))}
+    except demolib.no_answer as error:
+        return {"status": str(error)}
 
 
 def work():

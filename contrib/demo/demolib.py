@@ -1,6 +1,7 @@
 """What the demo's programs share: where their data lies, and how a collector lives."""
 
 import datetime
+import http.client
 import json
 import math
 import os
@@ -21,6 +22,10 @@ DRIVE = DATA / "gdrive"
 DATABASE = DATA / "events.db"
 
 api = os.environ.get("DEMO_API", "http://127.0.0.1:5000")
+# What a request raises while the app is away: refused, cut off, or late (stead holds its socket meanwhile).
+no_answer = (OSError, http.client.HTTPException)
+# Seconds that a request may take.
+timeout = 5.0
 # Seconds that a query waits for somebody else's lock.
 patience = 5.0
 
@@ -38,7 +43,7 @@ def path_of(name):
     return DATA / f"{name}-{datetime.date.today().isoformat()}.jsonl"
 
 
-def append(name, **fields):
+def append(name, /, **fields):
     """Appends one record, in one write: lines of several processes never mix."""
     line = json.dumps({"at": now(), **fields}) + "\n"
     file = os.open(path_of(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -87,8 +92,8 @@ def database():
     return connection
 
 
-def call(path, body=None, timeout=1.0):
-    """GET, or POST of a body, to the Flask app. A connection refused is a URLError, an answer that is late a TimeoutError."""
+def call(path, body=None):
+    """GET, or POST of a body, to the Flask app."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(api + path, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=timeout) as answer:
@@ -99,8 +104,8 @@ def report(source, kind, severity, note):
     """Tells the Flask app of an event; without it the event is only said."""
     try:
         call("/events", {"source": source, "kind": kind, "severity": severity, "note": note})
-    except urllib.error.URLError as error:
-        say(f"{source}: {note} (not reported: {getattr(error, 'reason', error)})")
+    except no_answer as error:
+        say(f"{source}: {note} (not reported: {error})")
     else:
         say(f"{source}: {note}")
 
@@ -148,7 +153,7 @@ def run(name, interval, work):
 
 
 def _strike(name, work):
-    global api, patience
+    global api, no_answer, patience, timeout
     if faults.KIND == "exception":
         work()
     elif faults.KIND == "locked":
@@ -157,9 +162,10 @@ def _strike(name, work):
             work()
             database()
     elif faults.KIND == "slow-upstream":
-        api = faults.Upstream(lambda: 30).url
+        api, timeout = faults.Upstream(lambda: 30).url, 0.5
+        no_answer = urllib.error.URLError  # the usual mistake: an answer that is late raises another error
         work()
-        call("/healthz", timeout=0.5)
+        call("/healthz")
     elif faults.KIND == "exit":
         sys.exit(faults.EXIT)
     elif faults.KIND == "segv":

@@ -1,7 +1,5 @@
 """Asks the Flask app for major events, and keeps those it has not seen yet."""
 
-import urllib.error
-
 import demolib
 import faults
 
@@ -16,8 +14,8 @@ def work():
     global last
     try:
         events = faults.supply(fetch, [{"id": 10**9, "source": "panic-wash-collector"}])
-    except urllib.error.URLError as error:
-        demolib.say(f"the app does not answer: {getattr(error, 'reason', error)}")
+    except demolib.no_answer as error:
+        demolib.say(f"the app does not answer: {error}")
         return
     for event in reversed(events):
         if event["id"] > last:
