@@ -25,12 +25,13 @@ pub struct Ecosystem {
     pub warnings: Vec<Problem>,
 }
 
-/// Whether an argument of `start` is an ecosystem file, by its name alone: `-`, `*.yaml`, `*.yml`, `*.json`, and PM2's
-/// `*.config.js`, which [`read`] refuses with what to do.
+/// Whether an argument of `start` is an ecosystem file, by its name alone: `-`, `*.yaml`, `*.yml`, `*.json`, each also with
+/// `.example` behind it, and PM2's `*.config.js`, which [`read`] refuses with what to do.
 #[must_use]
 pub fn is_ecosystem(argument: &str) -> bool {
     let endings = [".yaml", ".yml", ".json", ".config.js", ".config.cjs", ".config.mjs"];
-    argument == "-" || endings.iter().any(|ending| argument.ends_with(ending))
+    let name = argument.strip_suffix(".example").unwrap_or(argument);
+    name == "-" || endings.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Reads an ecosystem file; `-` is the standard input. Relative paths in it are relative to it.
