@@ -116,7 +116,8 @@ impl World {
 
 /// A file with one app of these lines; `script: app.py` unless they name one.
 fn app(lines: &str) -> String {
-    let named = ["script:", "cmd:", "command:", "exec:"].iter().any(|key| lines.contains(key));
+    let named =
+        lines.lines().any(|line| ["script:", "cmd:", "command:", "exec:"].iter().any(|key| line.starts_with(key)));
     let script = if named { "" } else { "    script: app.py\n" };
     let body: String = lines.lines().map(|line| format!("    {line}\n")).collect();
     format!("apps:\n  - name: web\n{script}{body}")
