@@ -4,7 +4,9 @@
 //! *daemon* decides and may crash or be replaced. The *client* is the command line. Modules in reading order; each uses only
 //! what stands before it.
 
-pub mod config;
 pub mod core;
-pub mod keeper;
+pub mod config;
 pub mod os;
+pub mod keeper;
+pub mod daemon;
+pub mod client;

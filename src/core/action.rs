@@ -49,7 +49,9 @@ pub enum Action {
         ticket: Ticket,
         result: Result<Reply, Refusal>,
     },
+    /// Empty the logs and answer.
     Flush {
+        ticket: Ticket,
         ids: Vec<Id>,
     },
     /// The app is gone: its listening sockets are closed.
@@ -102,6 +104,10 @@ pub enum Entry {
         at: Mono,
     },
     Reset {
+        at: Wall,
+    },
+    /// Somebody wants a run that the policy would not bring, or not yet.
+    Asked {
         at: Wall,
     },
 }
