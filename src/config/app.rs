@@ -1,6 +1,6 @@
 //! One app of the file becomes a spec.
 
-use super::attributes::{Attribute, COMMENT, Standing, find, is_comment, like, nearest};
+use super::attributes::{ATTRIBUTES, Attribute, COMMENT, Standing, find, is_comment, like, nearest};
 use super::file::step;
 use super::node::{Entry, Kind, Node, Value};
 use super::problem::{Fault, Place, Problem, located, shown};
@@ -133,9 +133,7 @@ impl<'a> App<'a> {
 
     /// The entry of an attribute, if it is given and not null.
     pub fn entry(&mut self, name: &'static str) -> Option<&'a Entry> {
-        debug_assert!(
-            find(name).is_some_and(|attribute| attribute.name == name && attribute.standing == Standing::Used)
-        );
+        debug_assert!(ATTRIBUTES.iter().any(|known| known.name == name && known.standing == Standing::Used));
         self.given.get(name).copied().filter(|entry| !entry.value.is_null())
     }
 
@@ -232,11 +230,8 @@ impl<'a> App<'a> {
     fn cwd(&mut self) -> Option<PathBuf> {
         let Some(entry) = self.entry("cwd") else { return Some(self.source.base.clone()) };
         let cwd = self.path("cwd")?;
-        let fault = match std::fs::metadata(&cwd) {
-            Ok(metadata) if !metadata.is_dir() => Fault::new(format!("{} is not a directory", located(&cwd))),
-            Ok(_) if !(self.source.around.executable)(&cwd) => {
-                Fault::new(format!("{} may not be entered: permission denied", located(&cwd)))
-            }
+        // What is in a directory can be seen only by whom it lets in.
+        let fault = match std::fs::metadata(cwd.join(".")) {
             Ok(_) => return Some(cwd),
             Err(error) => Fault::new(format!("{}: {}", located(&cwd), super::file::sentence(&error))),
         };

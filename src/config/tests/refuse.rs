@@ -283,7 +283,7 @@ fn programs_that_cannot_run_are_refused_with_a_way_out() {
                 ":3: apps[0].script: `app.py -p 1` is not a file\n  hint: arguments of the script go into `args`, those of the interpreter into `interpreter_args`",
             ),
             ("script: tool 'a", ":3: apps[0].script: a quote in this command is never closed"),
-            ("cwd: app.py", ":4: apps[0].cwd: /srv/app.py is not a directory"),
+            ("cwd: app.py", ":4: apps[0].cwd: /srv/app.py: not a directory"),
         ],
     );
 }

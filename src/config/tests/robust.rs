@@ -110,7 +110,7 @@ fn try_all<S: Strategy>(cases: u32, inputs: &S, check: impl Fn(&World, S::Value)
 #[test]
 fn no_text_makes_it_panic() {
     let inputs = (proptest::collection::vec(piece(), 0..40), any::<bool>());
-    try_all(3000, &inputs, |world, (pieces, json)| {
+    try_all(2000, &inputs, |world, (pieces, json)| {
         let text = pieces.concat();
         let text = if json { format!("{{\"apps\": [{{{text}}}]}}") } else { text };
         if let Err(problems) = world.read(&text) {
@@ -123,7 +123,7 @@ fn no_text_makes_it_panic() {
 #[test]
 fn no_value_of_an_attribute_makes_it_panic() {
     let inputs = (proptest::sample::select(super::super::ATTRIBUTES), "[ -~é]{0,12}");
-    try_all(3000, &inputs, |world, (attribute, value)| {
+    try_all(1000, &inputs, |world, (attribute, value)| {
         let quoted = serde_json::to_string(&value).unwrap();
         for value in [quoted, value] {
             let _ = world.read(&app(&format!("{}: {value}", attribute.name)));
