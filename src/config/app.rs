@@ -1,9 +1,9 @@
 //! One app of the file becomes a spec.
 
-use super::attributes::{Attribute, Standing, find, like, nearest};
+use super::attributes::{ATTRIBUTES, Attribute, COMMENT, Standing, find, is_comment, like, nearest};
 use super::file::step;
 use super::node::{Entry, Kind, Node, Value};
-use super::problem::{Fault, Place, Problem, shown};
+use super::problem::{Fault, Place, Problem, located, shown};
 use super::surroundings::Surroundings;
 use super::value::{self, boolean, cap, integer, span, text, wanted, word};
 use crate::core::clock::Millis;
@@ -37,8 +37,6 @@ pub(super) struct App<'a> {
     pub environments: Vec<(&'a str, &'a Entry)>,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
-    #[cfg(test)]
-    pub asked: BTreeSet<&'static str>,
 }
 
 /// What became of an app.
@@ -55,8 +53,6 @@ pub(super) struct Outcome<'a> {
     pub unused: Vec<(&'static Attribute, Place)>,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
-    #[cfg(test)]
-    pub asked: BTreeSet<&'static str>,
 }
 
 /// Makes a spec of the attributes of one app.
@@ -69,8 +65,6 @@ pub(super) fn resolve<'a>(source: &'a Source<'a>, path: String, line: usize, ent
         environments: Vec::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
-        #[cfg(test)]
-        asked: BTreeSet::new(),
     };
     // What the app says itself first: a merged alias then finds the attribute taken.
     for entry in entries.iter().filter(|entry| !entry.merged).chain(entries.iter().filter(|entry| entry.merged)) {
@@ -97,6 +91,7 @@ impl<'a> App<'a> {
         } else if !entry.key.starts_with("x-") {
             let fault = Fault::new("unknown attribute");
             let fault = match nearest(&entry.key) {
+                _ if is_comment(&entry.key) => fault.hint(COMMENT),
                 Some(known) => fault.hint(format!("did you mean `{known}`?")),
                 None => fault,
             };
@@ -138,11 +133,7 @@ impl<'a> App<'a> {
 
     /// The entry of an attribute, if it is given and not null.
     pub fn entry(&mut self, name: &'static str) -> Option<&'a Entry> {
-        debug_assert!(
-            find(name).is_some_and(|attribute| attribute.name == name && attribute.standing == Standing::Used)
-        );
-        #[cfg(test)]
-        self.asked.insert(name);
+        debug_assert!(ATTRIBUTES.iter().any(|known| known.name == name && known.standing == Standing::Used));
         self.given.get(name).copied().filter(|entry| !entry.value.is_null())
     }
 
@@ -173,7 +164,7 @@ impl<'a> App<'a> {
     fn outcome(mut self) -> Outcome<'a> {
         let env = self.environment();
         let cwd = self.cwd();
-        let program = cwd.as_ref().and_then(|cwd| self.program(cwd, &env));
+        let program = self.program(cwd.as_deref(), &env);
         let name = self.name(program.as_ref().map(|program| program.stem.as_str()));
         let instances = self.instances();
         let listen = self.listen();
@@ -212,8 +203,6 @@ impl<'a> App<'a> {
             unused: self.unused(),
             problems: self.problems,
             warnings: self.warnings,
-            #[cfg(test)]
-            asked: self.asked,
         }
     }
 
@@ -241,13 +230,10 @@ impl<'a> App<'a> {
     fn cwd(&mut self) -> Option<PathBuf> {
         let Some(entry) = self.entry("cwd") else { return Some(self.source.base.clone()) };
         let cwd = self.path("cwd")?;
-        let fault = match std::fs::metadata(&cwd) {
-            Ok(metadata) if !metadata.is_dir() => Fault::new(format!("{} is not a directory", cwd.display())),
-            Ok(_) if !(self.source.around.executable)(&cwd) => {
-                Fault::new(format!("{} may not be entered: permission denied", cwd.display()))
-            }
+        // What is in a directory can be seen only by whom it lets in.
+        let fault = match std::fs::metadata(cwd.join(".")) {
             Ok(_) => return Some(cwd),
-            Err(error) => Fault::new(format!("{}: {}", cwd.display(), super::file::sentence(&error))),
+            Err(error) => Fault::new(format!("{}: {}", located(&cwd), super::file::sentence(&error))),
         };
         self.complain(self.place(entry), fault);
         None
@@ -310,7 +296,7 @@ impl<'a> App<'a> {
         }
         Stop {
             kill_signal: self
-                .get("kill_signal", |node| Signal::parse(&word(node)?).map_err(Fault::new))
+                .get("kill_signal", |node| Signal::parse(&value::short(node)?).map_err(Fault::new))
                 .unwrap_or(default.kill_signal),
             kill_timeout: self.get("kill_timeout", span).unwrap_or(default.kill_timeout),
             kill_mode: mode.unwrap_or(if tree == Some(false) { KillMode::Main } else { default.kill_mode }),

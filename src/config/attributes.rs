@@ -165,21 +165,26 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("healthcheck", "health_check"),
 ];
 
+/// For a file in which PM2, which runs it as JavaScript, sees a comment.
+pub(super) const COMMENT: &str = "a comment begins with `#`";
+
+pub(super) fn is_comment(key: &str) -> bool {
+    key.starts_with("//") || key.starts_with("/*")
+}
+
 /// The attribute of that name or alias, in snake_case or camelCase.
 #[must_use]
 pub fn find(key: &str) -> Option<&'static Attribute> {
-    let key = snake(key);
-    ATTRIBUTES.iter().find(|attribute| names(attribute).any(|name| snake(name) == key))
+    ATTRIBUTES.iter().find(|attribute| names(attribute).any(|name| snake(name).eq(snake(key))))
 }
 
 /// The known name that is most like `key`.
 #[must_use]
 pub fn nearest(key: &str) -> Option<&'static str> {
-    let key = snake(&key.chars().take(40).collect::<String>()).replace('-', "_");
-    if let Some((_, meant)) = ELSEWHERE.iter().find(|(word, _)| *word == key) {
-        return Some(meant);
-    }
-    like(&key, ATTRIBUTES.iter().flat_map(names))
+    let key = snake(key).take(40).collect::<String>().replace('-', "_");
+    let words = ELSEWHERE.iter().map(|(word, _)| *word);
+    let near = like(&key, ATTRIBUTES.iter().flat_map(names).chain(words))?;
+    Some(ELSEWHERE.iter().find(|(word, _)| *word == near).map_or(near, |(_, meant)| meant))
 }
 
 /// The one of `known` that is most like `word`, if it is like it at all.
@@ -194,15 +199,11 @@ fn names(attribute: &'static Attribute) -> impl Iterator<Item = &'static str> {
 }
 
 /// `killTimeout` is `kill_timeout`.
-fn snake(key: &str) -> String {
-    let mut out = String::with_capacity(key.len() + 4);
-    for (index, c) in key.chars().enumerate() {
-        if c.is_ascii_uppercase() && index > 0 {
-            out.push('_');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out
+fn snake(key: &str) -> impl Iterator<Item = char> + '_ {
+    key.chars().enumerate().flat_map(|(index, c)| {
+        let underscore = (c.is_ascii_uppercase() && index > 0).then_some('_');
+        underscore.into_iter().chain([c.to_ascii_lowercase()])
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! An ecosystem file as a whole: its apps, and what can only be wrong between them.
 
 use super::app::{Outcome, Source, resolve, similar};
-use super::attributes::{Standing, find, like};
+use super::attributes::{COMMENT, Standing, find, is_comment, like};
 use super::file::{load, parse, step};
 use super::node::{Entry, Node, Value};
 use super::problem::{Fault, Place, Problem, Problems, in_order, shown};
@@ -41,18 +41,22 @@ pub fn is_ecosystem(argument: &str) -> bool {
 pub fn read(path: &Path, env_name: Option<&str>, around: &Surroundings<'_>) -> Result<Ecosystem, Problems> {
     let full = around.cwd.join(path);
     let text = load(&full, path)?;
-    let (tree, mut problems) = parse(&text, path);
-    let Some(tree) = tree else {
+    // The standard input has no directory: its paths are the caller's.
+    let (file, base) = if path == Path::new("-") {
+        (Path::new("stdin"), around.cwd.as_path())
+    } else {
+        (path, full.parent().unwrap_or(&around.cwd))
+    };
+    let (tree, mut problems) = parse(&text, file);
+    let Some(tree) = tree.filter(|tree| !tree.is_empty()) else {
         if problems.is_empty() {
-            let place = Place { file: Some(path.to_owned()), ..Place::default() };
+            let place = Place { file: Some(file.to_owned()), ..Place::default() };
             problems.push(Fault::new("is empty").hint(EXAMPLE).at(place));
         }
         return Err(Problems::new(problems));
     };
-    let base = if path == Path::new("-") { &around.cwd } else { full.parent().unwrap_or(&around.cwd) };
-    let base = base.components().collect();
-    let source = Source { file: Some(path), base, env_name, around };
-    let mut whole = Whole { file: path, problems, warnings: Vec::new() };
+    let source = Source { file: Some(file), base: base.components().collect(), env_name, around };
+    let mut whole = Whole { file, problems, warnings: Vec::new() };
     let apps = whole.apps(&tree);
     let outcomes = apps.iter().filter_map(|(path, node)| whole.app(&source, path, node)).collect();
     whole.finish(outcomes, env_name)
@@ -104,7 +108,9 @@ impl<'a> Whole<'a> {
                 }
                 None => {
                     self.beside(entries);
-                    self.complain(tree.line, "", Fault::new("has no `apps`").hint(EXAMPLE));
+                    if self.problems.is_empty() {
+                        self.complain(tree.line, "", Fault::new("has no `apps`").hint(EXAMPLE));
+                    }
                     return Vec::new();
                 }
             },
@@ -147,6 +153,7 @@ impl<'a> Whole<'a> {
                 key => {
                     let fault = Fault::new("unknown key");
                     let fault = match like(&key.chars().take(40).collect::<String>(), TOP.iter().copied()) {
+                        _ if is_comment(key) => fault.hint(COMMENT),
                         Some(known) => fault.hint(format!("did you mean `{known}`?")),
                         None if find(key).is_some() => {
                             fault.hint("it is an attribute of an app: write it below the app")

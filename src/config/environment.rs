@@ -4,7 +4,7 @@ use super::app::{App, is_variable};
 use super::dotenv;
 use super::file::{decode, sentence, step};
 use super::node::{Entry, Kind, Node, Value};
-use super::problem::{Fault, Place};
+use super::problem::{Fault, Place, located};
 use super::value::{many, wanted, word};
 use crate::core::spec::Env;
 use std::io::Read;
@@ -40,9 +40,9 @@ impl App<'_> {
         let mut bytes = Vec::new();
         let read = std::fs::File::open(path).and_then(|file| file.take(MAX_ENV_FILE + 1).read_to_end(&mut bytes));
         let fault = match read {
-            Err(error) => Some(Fault::new(format!("{}: {}", path.display(), sentence(&error)))),
+            Err(error) => Some(Fault::new(format!("{}: {}", located(path), sentence(&error)))),
             Ok(_) if bytes.len() as u64 > MAX_ENV_FILE => {
-                Some(Fault::new(format!("{} has more than {} MiB", path.display(), MAX_ENV_FILE >> 20)))
+                Some(Fault::new(format!("{} has more than {} MiB", located(path), MAX_ENV_FILE >> 20)))
             }
             Ok(_) => None,
         };

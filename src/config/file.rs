@@ -4,7 +4,7 @@
 //! is built from the parser's events, and serde_yaml is asked what a plain number means.
 
 use super::node::{Entry, Kind, Node, Value};
-use super::problem::{Fault, Place, Problem, shown};
+use super::problem::{Fault, Place, Problem, located, shown};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
@@ -74,8 +74,8 @@ pub fn decode(bytes: Vec<u8>) -> Result<String, (Option<usize>, Fault)> {
 }
 
 fn script(name: &Path) -> Fault {
-    let file = name.display().to_string();
-    let module = if file.starts_with('/') || file.starts_with('.') { file.clone() } else { format!("./{file}") };
+    let file = located(name);
+    let module = if file.starts_with(['/', '.']) { file } else { format!("./{file}") };
     Fault::new("stead reads YAML and JSON, not JavaScript")
         .hint(format!("convert it: node -e 'console.log(JSON.stringify(require(\"{module}\")))' > ecosystem.json"))
 }
@@ -140,15 +140,9 @@ struct Syntax {
 
 /// The parser's words, and what people most often did.
 fn explain(text: &str, line: usize, fault: Fault) -> (usize, Fault) {
-    let tab = text
-        .lines()
-        .enumerate()
-        .skip(line.saturating_sub(1))
-        .take(2)
-        .find(|(_, content)| content.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'));
-    if let Some((index, _)) = tab
-        && fault.hint.is_none()
-    {
+    let mut near = text.lines().enumerate().skip(line.saturating_sub(1)).take(2);
+    let tab = near.find(|(_, content)| content.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'));
+    if let (Some((index, _)), true) = (tab, fault.message.contains("tab")) {
         let fault = Fault::new("a tab in the indentation").hint("YAML is indented by spaces only");
         return (index + 1, fault);
     }

@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::node::Node;
-use super::problem::Fault;
+use super::problem::{Fault, located};
 use super::value::{boolean, integer, size, wanted, word};
 use crate::core::spec::{Bytes, Logs};
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ impl App<'_> {
             Ok(text) if text.eq_ignore_ascii_case("null") => Ok(Some(PathBuf::from("/dev/null"))),
             Ok(text) if text.ends_with('/') => Err(Fault::new("is a directory, not a file")),
             Ok(text) => match source.around.path(&source.base, &text) {
-                path if path.is_dir() => Err(Fault::new(format!("{} is a directory", path.display()))),
+                path if path.is_dir() => Err(Fault::new(format!("{} is a directory", located(&path)))),
                 path => Ok(Some(path)),
             },
             Err(fault) => Err(fault.hint("write the path of a file")),

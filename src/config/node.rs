@@ -86,6 +86,13 @@ impl Node {
         }
     }
 
+    /// Nothing was written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self.value, Value::Scalar { kind: Kind::Empty, .. })
+    }
+
+    /// `null` or `~` was written.
     #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(self.value, Value::Scalar { kind: Kind::Null, .. })

@@ -1,7 +1,7 @@
 //! What is wrong with an ecosystem file, and where.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// More than these are not shown: the first ones are worth reading, the rest most often follows from them.
 const SHOWN: usize = 50;
@@ -20,8 +20,8 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.file, self.line) {
-            (Some(file), Some(line)) => write!(f, "{}:{line}", file.display())?,
-            (Some(file), None) => write!(f, "{}", file.display())?,
+            (Some(file), Some(line)) => write!(f, "{}:{line}", located(file))?,
+            (Some(file), None) => f.write_str(&located(file))?,
             (None, _) => return f.write_str(&self.path),
         }
         if self.path.is_empty() { Ok(()) } else { write!(f, ": {}", self.path) }
@@ -115,10 +115,21 @@ impl Fault {
 
 /// Text of the user within a message: one line, 60 characters at most, nothing a terminal would obey.
 pub(super) fn shown(text: &str) -> String {
-    let mut start: String = text.chars().take(60).flat_map(char::escape_debug).collect();
-    if text.chars().nth(60).is_some() {
+    bounded(text, 60)
+}
+
+/// A path within a message.
+pub(super) fn located(path: &Path) -> String {
+    bounded(&path.to_string_lossy(), 300)
+}
+
+fn bounded(text: &str, most: usize) -> String {
+    let mut start = String::new();
+    for c in text.chars().take(most) {
+        if c.is_control() { start.extend(c.escape_debug()) } else { start.push(c) }
+    }
+    if text.chars().nth(most).is_some() {
         start.push('…');
     }
-    // `escape_debug` is made for Rust strings; in a sentence quotes need no backslash.
-    start.replace("\\\"", "\"").replace("\\'", "'")
+    start
 }

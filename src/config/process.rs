@@ -3,7 +3,7 @@
 use super::app::App;
 use super::node::{Kind, Node, Value};
 use super::problem::{Fault, shown};
-use super::value::{integer, size, wanted, word};
+use super::value::{integer, short, size, wanted};
 use crate::core::spec::{Identity, Limit, Resource};
 use std::collections::BTreeMap;
 
@@ -29,8 +29,8 @@ impl App<'_> {
     pub fn identity(&mut self) -> Option<Identity> {
         let around = self.source.around;
         let user_given = self.entry("user").is_some();
-        let user = self.get("user", |node| (around.user)(&word(node)?).map_err(Fault::new));
-        let gid = self.get("group", |node| (around.group)(&word(node)?).map_err(Fault::new));
+        let user = self.get("user", |node| (around.user)(&short(node)?).map_err(Fault::new));
+        let gid = self.get("group", |node| (around.group)(&short(node)?).map_err(Fault::new));
         if user_given && user.is_none() || !user_given && gid.is_none() {
             return None;
         }

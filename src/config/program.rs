@@ -1,8 +1,10 @@
 //! What an app runs: `script`, `interpreter` and their arguments become one command.
 
 use super::app::App;
+use super::file::sentence;
 use super::node::{Kind, Node, Value};
-use super::problem::{Fault, shown};
+use super::problem::{Fault, located, shown};
+use super::surroundings::Surroundings;
 use super::value::{arguments, word};
 use crate::core::spec::Env;
 use std::io::Read;
@@ -48,7 +50,7 @@ enum Interpreter {
 }
 
 impl App<'_> {
-    pub fn program(&mut self, cwd: &Path, env: &Env) -> Option<Program> {
+    pub fn program(&mut self, cwd: Option<&Path>, env: &Env) -> Option<Program> {
         let args = self.get("args", arguments).unwrap_or_default();
         let interpreter_args = self.get("interpreter_args", arguments).unwrap_or_default();
         let told = self.entry("interpreter").is_some();
@@ -62,9 +64,9 @@ impl App<'_> {
             self.complain(self.place_of("script"), fault);
         }
         let script = self.get("script", word)?;
-        let around = self.source.around;
+        let (around, cwd) = (self.source.around, cwd?);
         let path = env.get("PATH").or(around.path.as_ref()).map_or("", String::as_str);
-        let search = Search { cwd, base: &self.source.base, path, executable: around.executable };
+        let search = Search { around, cwd, base: &self.source.base, path };
         let request = Request { script: &script, file: around.path(cwd, &script), interpreter, interpreter_args, args };
         match request.resolve(&search) {
             Ok(program) => Some(program),
@@ -88,10 +90,10 @@ fn interpreter(node: &Node) -> Result<Interpreter, Fault> {
 
 /// Where programs are looked for.
 struct Search<'a> {
+    around: &'a Surroundings<'a>,
     cwd: &'a Path,
     base: &'a Path,
     path: &'a str,
-    executable: &'a dyn Fn(&Path) -> bool,
 }
 
 impl Search<'_> {
@@ -105,7 +107,7 @@ impl Search<'_> {
     }
 
     fn runs(&self, file: &Path) -> bool {
-        file.is_file() && (self.executable)(file)
+        file.is_file() && (self.around.executable)(file)
     }
 
     /// A virtual environment's program of that name, for a hint.
@@ -155,7 +157,10 @@ impl Request<'_> {
         };
         let text = file.to_string_lossy().into_owned();
         match interpreter {
-            Some(interpreter) => Ok(self.by(&interpreter, text)),
+            Some(interpreter) => match std::fs::File::open(&file) {
+                Ok(_) => Ok(self.by(&interpreter, text)),
+                Err(error) => Err(("script", Fault::new(format!("{}: {}", located(&file), sentence(&error))))),
+            },
             None => {
                 let head = Head::of(&file);
                 direct(&file, &head, search).map_err(|fault| ("script", fault))?;
@@ -208,18 +213,18 @@ impl Request<'_> {
     fn missing(&self, search: &Search<'_>) -> Fault {
         let script = shown(self.script);
         if self.file.is_dir() {
-            return Fault::new(format!("{} is a directory", self.file.display()));
+            return Fault::new(format!("{} is a directory", located(&self.file)));
         }
         if self.script.contains('/') {
-            return Fault::new(format!("{} does not exist", self.file.display()));
+            return Fault::new(format!("{} does not exist", located(&self.file)));
         }
         let fault =
-            Fault::new(format!("`{script}` is neither a file in {} nor a program in PATH", search.cwd.display()));
+            Fault::new(format!("`{script}` is neither a file in {} nor a program in PATH", located(search.cwd)));
         if let Some(file) = search.in_venv(self.script) {
             return fault.hint(format!("write `{file}`"));
         }
         match search.base.join(self.script) {
-            file if file.is_file() => fault.hint(format!("`script` is relative to `cwd`; there is {}", file.display())),
+            file if file.is_file() => fault.hint(format!("`script` is relative to `cwd`; there is {}", located(&file))),
             _ => fault,
         }
     }
@@ -243,13 +248,13 @@ fn named(name: &str, search: &Search<'_>) -> Result<PathBuf, Blame> {
             })
         });
     }
-    let candidates = [search.cwd, search.base].map(|base| base.join(name).components().collect::<PathBuf>());
+    let candidates = [search.cwd, search.base].map(|base| search.around.path(base, name));
     let Some(file) = candidates.iter().find(|file| file.is_file()) else {
-        return Err(blame(Fault::new(format!("{} does not exist", candidates[0].display()))));
+        return Err(blame(Fault::new(format!("{} does not exist", located(&candidates[0])))));
     };
-    if !(search.executable)(file) {
-        let hint = format!("chmod +x {}", file.display());
-        return Err(blame(Fault::new(format!("{} is not executable", file.display())).hint(hint)));
+    if !(search.around.executable)(file) {
+        let hint = format!("chmod +x {}", located(file));
+        return Err(blame(Fault::new(format!("{} is not executable", located(file))).hint(hint)));
     }
     Ok(file.clone())
 }
@@ -268,8 +273,8 @@ fn by_extension(file: &Path, search: &Search<'_>) -> Result<Option<PathBuf>, Fau
 
 /// Whether the kernel can run the file as it is.
 fn direct(file: &Path, head: &Head, search: &Search<'_>) -> Result<(), Fault> {
-    let name = file.display();
-    if !(search.executable)(file) {
+    let name = located(file);
+    if !(search.around.executable)(file) {
         let hint = match head.program() {
             Some(program) if !program.ends_with("/env") => format!("chmod +x {name}, or `interpreter: {program}`"),
             Some(_) => format!("chmod +x {name}"),

@@ -34,6 +34,14 @@ pub fn word(node: &Node) -> Read<String> {
     }
 }
 
+/// The name of something that the system knows, so no longer than such a name is.
+pub fn short(node: &Node) -> Read<String> {
+    match word(node)? {
+        text if text.len() > 64 || text.contains(char::is_control) => Err(wanted("a name that the system knows", node)),
+        text => Ok(text),
+    }
+}
+
 /// Everything that is no such thing.
 pub fn wanted(what: &str, node: &Node) -> Fault {
     Fault::new(format!("{} is not {what}", node.describe()))
@@ -162,7 +170,6 @@ pub fn arguments(node: &Node) -> Read<Vec<String>> {
             };
             items.iter().enumerate().map(one).collect()
         }
-        Value::Scalar { kind: Kind::Null | Kind::Empty, .. } => Ok(Vec::new()),
         Value::Scalar { .. } => split(&text(node)?),
         Value::Map(_) => Err(wanted("a list of arguments", node)),
     }

@@ -49,7 +49,9 @@ impl World {
     }
 
     fn around<T>(&self, ask: impl FnOnce(&Surroundings<'_>) -> T) -> T {
-        let executable = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o111 != 0);
+        let executable = |path: &Path| {
+            path.is_file() && fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o111 != 0)
+        };
         let user = |name: &str| match name {
             "me" | "1000" => Ok(Identity { user: "me".into(), uid: 1000, gid: 1000, groups: vec![1000, 27] }),
             "www" | "33" => Ok(Identity { user: "www".into(), uid: 33, gid: 33, groups: vec![33] }),
@@ -116,7 +118,8 @@ impl World {
 
 /// A file with one app of these lines; `script: app.py` unless they name one.
 fn app(lines: &str) -> String {
-    let named = ["script:", "cmd:", "command:", "exec:"].iter().any(|key| lines.contains(key));
+    let named =
+        lines.lines().any(|line| ["script:", "cmd:", "command:", "exec:"].iter().any(|key| line.starts_with(key)));
     let script = if named { "" } else { "    script: app.py\n" };
     let body: String = lines.lines().map(|line| format!("    {line}\n")).collect();
     format!("apps:\n  - name: web\n{script}{body}")

@@ -64,7 +64,11 @@ fn files_that_are_no_ecosystem_are_refused_with_what_to_do() {
         &[
             ("", empty),
             ("\n# nothing\n", empty),
-            ("---\n", ":2: is nothing, not a list of apps\n  hint: apps: [{ name: web, script: app.py }]"),
+            ("---\n", empty),
+            (
+                "{\n  // mine\n  \"apps\": []\n}\n",
+                ":2: [\"// mine \"apps\"\"]: unknown key\n  hint: a comment begins with `#`",
+            ),
             ("hello\n", ":1: is `hello`, not a list of apps\n  hint: apps: [{ name: web, script: app.py }]"),
             ("apps:\n", ":1: apps: is nothing, not a list of apps\n  hint: each app begins with `- name: …`"),
             ("apps: []\n", ":1: apps: has no app\n  hint: apps: [{ name: web, script: app.py }]"),
@@ -73,10 +77,7 @@ fn files_that_are_no_ecosystem_are_refused_with_what_to_do() {
                 ":2: apps: is a mapping, not a list of apps\n  hint: each app begins with `- name: …`",
             ),
             ("x-a: 1\n", ":1: has no `apps`\n  hint: apps: [{ name: web, script: app.py }]"),
-            (
-                "app: [{script: app.py}]\n",
-                ":1: has no `apps`\n  hint: apps: [{ name: web, script: app.py }]\necosystem.yaml:1: app: unknown key\n  hint: did you mean `apps`?",
-            ),
+            ("app: [{script: app.py}]\n", ":1: app: unknown key\n  hint: did you mean `apps`?"),
             (
                 "apps: [{script: app.py}]\nwatch: true\n",
                 ":2: watch: unknown key\n  hint: it is an attribute of an app: write it below the app",
@@ -282,7 +283,7 @@ fn programs_that_cannot_run_are_refused_with_a_way_out() {
                 ":3: apps[0].script: `app.py -p 1` is not a file\n  hint: arguments of the script go into `args`, those of the interpreter into `interpreter_args`",
             ),
             ("script: tool 'a", ":3: apps[0].script: a quote in this command is never closed"),
-            ("cwd: app.py", ":4: apps[0].cwd: /srv/app.py is not a directory"),
+            ("cwd: app.py", ":4: apps[0].cwd: /srv/app.py: not a directory"),
         ],
     );
 }
@@ -376,7 +377,7 @@ fn the_command_line_is_blamed_by_its_flags() {
     let errors = |attributes| world.told(&world.script(attributes).unwrap_err().to_string());
     assert_eq!(
         errors(json!({"script": "gone", "max_memory_restart": "300"})),
-        "--max-memory-restart: 300 B is surely a mistake: no program runs in less than 1M\n  hint: a number is bytes; write `300M` for 300 MiB\n--script: `gone` is neither a file in /srv nor a program in PATH"
+        "--script: `gone` is neither a file in /srv nor a program in PATH\n--max-memory-restart: 300 B is surely a mistake: no program runs in less than 1M\n  hint: a number is bytes; write `300M` for 300 MiB"
     );
     assert_eq!(
         errors(json!({"nam": "x", "script": "app.py"})),

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestRunner};
 
 #[test]
 fn bombs_end_early() {
@@ -99,27 +100,34 @@ fn piece() -> impl Strategy<Value = String> {
     prop_oneof![3 => attribute, 6 => word, 1 => ".{0,8}"]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+/// Runs `check` on many inputs in one world; a failure shrinks.
+fn try_all<S: Strategy>(cases: u32, inputs: &S, check: impl Fn(&World, S::Value) -> Result<(), TestCaseError>) {
+    let world = World::new();
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
+    TestRunner::new(config).run(inputs, |input| check(&world, input)).unwrap();
+}
 
-    #[test]
-    fn no_text_makes_it_panic(pieces in proptest::collection::vec(piece(), 0..40), json in any::<bool>()) {
-        let world = World::new();
+#[test]
+fn no_text_makes_it_panic() {
+    let inputs = (proptest::collection::vec(piece(), 0..40), any::<bool>());
+    try_all(2000, &inputs, |world, (pieces, json)| {
         let text = pieces.concat();
         let text = if json { format!("{{\"apps\": [{{{text}}}]}}") } else { text };
         if let Err(problems) = world.read(&text) {
             prop_assert!(!problems.0.is_empty() && problems.0.iter().all(|problem| problem.place.file.is_some()));
         }
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn no_value_of_an_attribute_makes_it_panic(
-        attribute in proptest::sample::select(super::super::ATTRIBUTES),
-        value in "[ -~é]{0,12}",
-    ) {
-        let world = World::new();
-        let text = serde_json::to_string(&value).unwrap();
-        let _ = world.read(&app(&format!("{}: {text}", attribute.name)));
-        let _ = world.read(&app(&format!("{}: {value}", attribute.name)));
-    }
+#[test]
+fn no_value_of_an_attribute_makes_it_panic() {
+    let inputs = (proptest::sample::select(super::super::ATTRIBUTES), "[ -~é]{0,12}");
+    try_all(1000, &inputs, |world, (attribute, value)| {
+        let quoted = serde_json::to_string(&value).unwrap();
+        for value in [quoted, value] {
+            let _ = world.read(&app(&format!("{}: {value}", attribute.name)));
+        }
+        Ok(())
+    });
 }
