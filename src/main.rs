@@ -1,13 +1,15 @@
 //! Chooses the role: keeper, daemon, or client.
 
-use stead::client::cli::{Cli, Command, DaemonArgs};
-use stead::{client, daemon, keeper, os};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use stead::client::cli::{Cli, Command, DaemonArgs, LogFormat};
+use stead::client::home::Home;
+use stead::core::command::Refusal;
+use stead::{client, daemon, keeper, os};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -28,15 +30,10 @@ fn main() -> ExitCode {
 
 fn command_line() -> ExitCode {
     let cli = <Cli as clap::Parser>::parse();
-    match &cli.command {
-        Command::Daemon(arguments) => match foreground(&cli, arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        },
-        _ => client::run(cli),
+    let Command::Daemon(arguments) = &cli.command else { return client::run(cli) };
+    match foreground(&cli, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => client::refuse(&cli, &refusal),
     }
 }
 
@@ -64,32 +61,36 @@ fn keep(anew: bool) -> io::Result<()> {
 }
 
 /// `stead daemon`: the keeper in this very process, for systemd and containers.
-fn foreground(cli: &Cli, arguments: &DaemonArgs) -> io::Result<()> {
-    let home = client::home::find(cli.home.as_deref())?;
-    let lock = os::file::lock(&home.join("lock"), Duration::ZERO).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => {
-            let holder = std::fs::read_to_string(home.join("lock")).unwrap_or_default();
-            let message = format!("stead already runs with this home: pid {} holds {}/lock", holder.trim(), home.display());
-            io::Error::other(message)
-        }
-        _ => error,
-    })?;
+fn foreground(cli: &Cli, arguments: &DaemonArgs) -> Result<(), Refusal> {
+    let home = Home::find(cli.home.as_deref())?;
+    home.prepare()?;
+    let Some(lock) = home.lock()? else {
+        let holder = home.holder().map_or("another stead".to_owned(), |pid| format!("pid {pid}"));
+        return Err(Refusal::failed(format!("{holder} holds the home {}", home.path.display()))
+            .hint("one home has one stead: `stead kill` ends it, or choose another with --home"));
+    };
     let mut daemon_args = vec!["--foreground".to_owned()];
-    if arguments.log_format == client::cli::LogFormat::Json {
+    if arguments.log_format == LogFormat::Json {
         daemon_args.push("--json".to_owned());
     }
-    let start = keeper::Start { home, lock, daemon_args, daemon_stderr: Some(os::process::stderr()?) };
-    let file = arguments.file.clone();
-    keeper::run(start, || {
-        if let Some(file) = file {
-            start_file(&file);
-        }
-    })
+    let begun = os::process::stderr().and_then(|stderr| {
+        let start = keeper::Start { home: home.path.clone(), lock, daemon_args, daemon_stderr: Some(stderr) };
+        keeper::run(start, || {
+            if let Some(file) = &arguments.file {
+                start_file(&home.path, file);
+            }
+        })
+    });
+    begun.map_err(|error| Refusal::failed(format!("could not begin: {}", client::home::reason(&error))))
 }
 
 /// `stead daemon FILE`: a client of our own asks for it.
-fn start_file(file: &Path) {
-    let asked = std::process::Command::new("/proc/self/exe").arg("start").arg(file).arg("--no-wait").spawn();
+fn start_file(home: &Path, file: &Path) {
+    let asked = std::process::Command::new("/proc/self/exe")
+        .args(["start", "--no-wait", "--home"])
+        .args([home, file])
+        .stdout(std::process::Stdio::null())
+        .spawn();
     if let Err(error) = asked {
         eprintln!("error: could not start {}: {error}", file.display());
     }

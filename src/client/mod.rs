@@ -41,6 +41,13 @@ pub fn run(cli: cli::Cli) -> ExitCode {
     }
 }
 
+/// Tells why a role other than the client's could not begin.
+#[must_use]
+pub fn refuse(cli: &cli::Cli, refusal: &Refusal) -> ExitCode {
+    screen::complain(&Screen::stderr(cli.no_color), refusal);
+    ExitCode::from(exit_status(refusal.kind))
+}
+
 fn begin(cli: cli::Cli) -> Outcome {
     let home = Home::find(cli.home.as_deref())?;
     let context = Context { daemon: Daemon { home, starts: true }, screen: Screen::stdout(cli.no_color) };

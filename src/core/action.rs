@@ -106,6 +106,10 @@ pub enum Entry {
     Reset {
         at: Wall,
     },
+    /// Somebody wants a run that the policy would not bring, or not yet.
+    Asked {
+        at: Wall,
+    },
 }
 
 /// What the restart policy remembers from one run to the next.

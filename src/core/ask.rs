@@ -1,8 +1,7 @@
 //! What clients ask for: a wish for each target, and the answer once it has come true.
 
-use super::action::{Action, Entry, Line};
-use super::action::{Streak, To};
-use super::change::{self, Effect};
+use super::action::{Action, Entry, Streak, To};
+use super::change::{self, Difference, Effect};
 use super::clock::Now;
 use super::command::{Asked, Change, ChangeKind, Command, Failure, Refusal, RefusalKind, Reply};
 use super::event::Why;
@@ -12,6 +11,7 @@ use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Actor, Cause, Tally};
 use super::spec::{Env, Spec};
 use super::wait::{Goal, Wait};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// More instances than this is a slip of the keyboard.
@@ -22,9 +22,7 @@ impl Fleet {
         let mut wait = Wait { ticket, goals: Vec::new(), reply: Reply::default() };
         let actor = asked.actor;
         if self.ending.is_some() && asked.command != Command::Kill {
-            let refusal = Refusal::failed("stead is ending")
-                .hint("ask again when it has ended: it is started by the next command");
-            out.push(Action::Reply { ticket, result: Err(refusal) });
+            out.push(Action::Reply { ticket, result: Err(ending()) });
             return;
         }
         let result = match asked.command {
@@ -97,90 +95,86 @@ impl Fleet {
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         self.refuse_clashes(&specs)?;
-        let mut queue = Vec::new();
+        let before = self.wanted("");
+        let (mut ups, mut cycles, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
         for spec in specs {
             let name = spec.name.clone();
-            let count = spec.instances.unwrap_or(1);
-            match self.apps.get_mut(&name) {
-                None => {
-                    let spec = Arc::new(spec);
-                    self.apps.insert(
-                        name.clone(),
-                        App { spec, environment: environment.clone(), count, created_at: now.wall },
-                    );
-                    self.resize(now, &name, actor, out);
-                }
+            let (count, want) = (spec.instances.unwrap_or(1), if spec.autostart { Want::Up } else { Want::Down });
+            let mut changes = Vec::new();
+            match self.apps.get_mut(&name).filter(|app| app.count > 0) {
                 Some(app) => {
-                    let changes = change::between(&app.spec, &spec);
-                    let resized = app.count != count;
-                    let detail = (!changes.is_empty())
-                        .then(|| changes.iter().map(|one| one.text.as_str()).collect::<Vec<_>>().join(", "));
-                    let effect = changes.iter().map(|one| one.effect).max().unwrap_or(Effect::None);
+                    changes = change::between(&app.spec, &spec);
                     app.spec = Arc::new(spec);
                     app.count = count;
-                    let present: Vec<Id> = self.members(&name);
-                    if resized {
-                        self.resize(now, &name, actor, out);
-                    }
-                    for id in present.into_iter().filter(|id| self.instances[id].want != Want::Gone) {
-                        self.apply_to(id, effect, detail.as_deref(), actor, &mut queue, wait);
-                    }
+                }
+                // New, or still about to leave: nothing of before is its own.
+                None => {
+                    let app =
+                        App { spec: Arc::new(spec), environment: environment.clone(), count, created_at: now.wall };
+                    self.apps.insert(name.clone(), app);
                 }
             }
-            for id in self.members(&name) {
-                let instance = &self.instances[&id];
-                if instance.seq == 0 && instance.want == Want::Up && instance.phase == Phase::Queued {
-                    wait.goals.push((id, instance.name.clone(), Goal::UpAfter(RunId(self.next_run - 1))));
-                    wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Started, None));
-                } else if instance.seq == 0 && instance.want == Want::Down {
-                    let detail = Some("autostart is false".to_owned());
-                    wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Added, detail));
+            let gone = self.shrink(&name);
+            let present: Vec<Id> =
+                self.members(&name).into_iter().filter(|id| self.instances[id].want != Want::Gone).collect();
+            let added = self.grow(&name, want);
+            for id in present {
+                match self.apply_to(id, &changes, wait) {
+                    Standing::Left => {}
+                    Standing::Up => ups.push(id),
+                    Standing::Cycle => cycles.push(id),
                 }
             }
+            self.show_resized(&added, &gone, wait);
+            leaving.extend(gone);
         }
-        out.push(Action::Persist);
-        for (id, input) in queue {
-            self.input(now, id, input, out);
+        for id in ups {
+            self.input(now, id, Input::Up, out);
         }
+        if self.wanted("") != before {
+            out.push(Action::Persist);
+        }
+        let why = Why { cause: Cause::ConfigChange, actor: Some(actor.clone()) };
+        for id in cycles {
+            self.input(now, id, Input::Cycle { why: why.clone() }, out);
+        }
+        self.leave(now, &leaving, actor, out);
         Ok(())
     }
 
-    fn apply_to(
-        &self,
-        id: Id,
-        effect: Effect,
-        detail: Option<&str>,
-        actor: &Actor,
-        queue: &mut Vec<(Id, Input)>,
-        wait: &mut Wait,
-    ) {
+    /// What a changed wish, or the same one again, means for an instance that is there.
+    fn apply_to(&self, id: Id, changes: &[Difference], wait: &mut Wait) -> Standing {
         let instance = &self.instances[&id];
         let spec = &self.apps[&instance.app].spec;
-        let name = instance.name.clone();
-        let detail = detail.map(str::to_owned);
-        let up = (id, name.clone(), Goal::UpAfter(RunId(self.next_run - 1)));
-        let lives = instance.run().is_some() || instance.phase == Phase::Queued;
-        match (lives, effect) {
-            (true, Effect::Restart) => {
-                let why = Why { cause: Cause::ConfigChange, actor: Some(actor.clone()) };
-                queue.push((id, Input::Cycle { why }));
-                wait.goals.push(up);
-                wait.reply.changes.push(changed(name, ChangeKind::Restarted, detail));
+        let effect = changes.iter().map(|one| one.effect).max().unwrap_or(Effect::None);
+        let detail =
+            (!changes.is_empty()).then(|| changes.iter().map(|one| one.text.as_str()).collect::<Vec<_>>().join(", "));
+        let under_way = instance.want == Want::Up && !matches!(instance.phase, Phase::Stopped | Phase::Errored { .. });
+        let (standing, kind) = match effect {
+            Effect::Restart if under_way => (Standing::Cycle, ChangeKind::Restarted),
+            _ if !under_way && spec.autostart && (effect == Effect::Restart || !is_done(instance)) => {
+                (Standing::Up, ChangeKind::Started)
             }
-            (true, Effect::Live) => wait.reply.changes.push(changed(name, ChangeKind::Updated, detail)),
-            (true, Effect::None) if instance.want == Want::Up => {
-                wait.reply.changes.push(changed(name, ChangeKind::Unchanged, None));
-            }
-            (false, _) if !spec.autostart || is_done(instance) && effect != Effect::Restart => {
-                let kind = if effect == Effect::None { ChangeKind::Unchanged } else { ChangeKind::Updated };
-                wait.reply.changes.push(changed(name, kind, detail));
-            }
-            (true, Effect::None) | (false, _) => {
-                queue.push((id, Input::Up));
-                wait.goals.push(up);
-                wait.reply.changes.push(changed(name, ChangeKind::Started, detail));
-            }
-        }
+            Effect::None => (Standing::Left, ChangeKind::Unchanged),
+            Effect::Live | Effect::Restart => (Standing::Left, ChangeKind::Updated),
+        };
+        let last = self.next_run - 1;
+        let after = match (&standing, &instance.phase) {
+            (Standing::Up | Standing::Cycle, _) | (Standing::Left, Phase::Queued) => Some(last),
+            (Standing::Left, Phase::Starting { run, .. }) => Some(run.id.0 - 1),
+            (
+                Standing::Left,
+                Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Online { .. }
+                | Phase::Stopping { .. }
+                | Phase::Ending { .. },
+            ) => None,
+        };
+        wait.goals.extend(after.map(|after| (id, instance.name.clone(), Goal::UpAfter(RunId(after)))));
+        wait.reply.changes.push(changed(instance.name.clone(), kind, detail));
+        standing
     }
 
     fn start(&mut self, now: Now, targets: &[String], wait: &mut Wait, out: &mut Vec<Action>) -> Result<(), Refusal> {
@@ -318,32 +312,19 @@ impl Fleet {
                 hint: None,
             });
         }
-        let before = self.members(&name);
         let names: Vec<String> = (0..count).map(|slot| self.instance_name(&name, slot)).collect();
         self.refuse_taken(&name, &names)?;
         if let Some(app) = self.apps.get_mut(&name) {
             app.count = count;
         }
-        let after = RunId(self.next_run - 1);
-        self.resize(now, &name, actor, out);
-        out.push(Action::Persist);
-        for id in self.members(&name) {
-            let instance = &self.instances[&id];
-            let shown = instance.name.clone();
-            match (before.contains(&id), instance.want) {
-                (false, _) => {
-                    wait.goals.push((id, shown.clone(), Goal::UpAfter(after)));
-                    wait.reply.changes.push(changed(shown, ChangeKind::Started, None));
-                }
-                (true, Want::Gone) => {
-                    wait.goals.push((id, shown.clone(), Goal::Down));
-                    wait.reply.changes.push(changed(shown, ChangeKind::Deleted, None));
-                }
-                (true, Want::Up | Want::Down) => {
-                    wait.reply.changes.push(changed(shown, ChangeKind::Unchanged, None));
-                }
-            }
+        let gone = self.shrink(&name);
+        for id in self.members(&name).into_iter().filter(|id| self.instances[id].want != Want::Gone) {
+            wait.reply.changes.push(changed(self.instances[&id].name.clone(), ChangeKind::Unchanged, None));
         }
+        let added = self.grow(&name, Want::Up);
+        self.show_resized(&added, &gone, wait);
+        out.push(Action::Persist);
+        self.leave(now, &gone, actor, out);
         Ok(())
     }
 
@@ -354,16 +335,14 @@ impl Fleet {
             instance.tally = Tally { since: Some(now.wall), ..Tally::default() };
             instance.streak = Streak::default();
             instance.last = None;
-            let line = Line {
-                instance: instance.name.clone(),
-                id,
-                run: instance.last_run,
-                seq: instance.seq,
-                tally: instance.tally.clone(),
-                streak: Streak::default(),
-                entry: Entry::Reset { at: now.wall },
-            };
-            out.push(Action::Journal { app: instance.app.clone(), line: Box::new(line) });
+            let line = instance.line(instance.last_run, instance.seq, Entry::Reset { at: now.wall });
+            instance.write(line, out);
+            if let Phase::Online { run, pid } | Phase::Stopping { run, pid, .. } | Phase::Ending { run, pid, .. } =
+                &instance.phase
+            {
+                // The end of the journal says that it lives: without that it could be lost without a record.
+                instance.write_start(run, *pid, out);
+            }
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Reset, None));
             if matches!(instance.phase, Phase::Errored { .. }) && instance.want == Want::Up {
                 errored.push(id);
@@ -380,54 +359,89 @@ impl Fleet {
             ending.tickets.push(ticket);
             return;
         }
-        let ids: Vec<Id> = self.instances.keys().copied().collect();
+        let ids: Vec<Id> = self.instances.values().filter(|one| one.want != Want::Gone).map(|one| one.id).collect();
         let why = Why { cause: Cause::Manual, actor: Some(actor.clone()) };
         self.wish(now, &ids, Want::Down, |_| Input::Down { why: why.clone(), gone: false }, out);
         self.ending = Some(Ending { tickets: vec![ticket], said_bye: false });
     }
 
-    /// Sets the wish of each, has it written, and lets it come true. The order matters: a crash in between must find the wish.
+    /// Has the wish of each written, and lets it come true. The order matters: a crash before the first signal must find the wish,
+    /// and one after it no record that speaks for the wish of before.
     fn wish(&mut self, now: Now, ids: &[Id], want: Want, input: impl Fn(Id) -> Input, out: &mut Vec<Action>) {
-        let mut changes = false;
-        for id in ids {
+        let (turned, same): (Vec<Id>, Vec<Id>) =
+            ids.iter().partition(|id| self.instances.get(id).is_some_and(|one| one.want != want));
+        if want == Want::Up {
+            // Nothing that is not wanted up can be signalled by this.
+            turned.iter().for_each(|id| self.input(now, *id, input(*id), out));
+        }
+        for id in &turned {
             if let Some(instance) = self.instances.get_mut(id) {
-                changes |= instance.want != want;
                 instance.want = want;
             }
         }
-        if changes {
+        if !turned.is_empty() {
             out.push(Action::Persist);
         }
+        if want != Want::Up {
+            turned.iter().for_each(|id| self.input(now, *id, input(*id), out));
+        }
+        same.iter().for_each(|id| self.input(now, *id, input(*id), out));
+    }
+
+    /// Makes the instances that are missing up to the app's count.
+    fn grow(&mut self, name: &AppName, want: Want) -> Vec<Id> {
+        let count = self.apps.get(name).map_or(0, |app| app.count);
+        let taken = |fleet: &Fleet, slot| {
+            fleet.instances.values().any(|one| one.app == *name && one.slot == slot && one.want != Want::Gone)
+        };
+        let missing: Vec<u32> = (0..count).filter(|slot| !taken(self, *slot)).collect();
+        missing.into_iter().map(|slot| self.add(name, slot, self.instance_name(name, slot), want)).collect()
+    }
+
+    pub(super) fn add(&mut self, app: &AppName, slot: u32, name: String, want: Want) -> Id {
+        let id = Id(self.next_id);
+        self.next_id += 1;
+        let mut instance = Instance::new(id, app.clone(), slot, name, want);
+        if want == Want::Up {
+            instance.phase = Phase::Queued;
+        }
+        self.instances.insert(id, instance);
+        id
+    }
+
+    /// Marks the instances beyond the app's count: they are to leave.
+    fn shrink(&mut self, name: &AppName) -> Vec<Id> {
+        let count = self.apps.get(name).map_or(0, |app| app.count);
+        let beyond = |one: &&mut Instance| one.app == *name && one.slot >= count && one.want != Want::Gone;
+        let leaving = self.instances.values_mut().filter(beyond).map(|one| {
+            one.want = Want::Gone;
+            one.id
+        });
+        leaving.collect()
+    }
+
+    fn leave(&mut self, now: Now, ids: &[Id], actor: &Actor, out: &mut Vec<Action>) {
+        let why = Why { cause: Cause::Manual, actor: Some(actor.clone()) };
         for id in ids {
-            self.input(now, *id, input(*id), out);
+            self.input(now, *id, Input::Down { why: why.clone(), gone: true }, out);
         }
     }
 
-    /// Makes instances up to the app's count and lets go of those beyond it.
-    pub(super) fn resize(&mut self, now: Now, name: &AppName, actor: &Actor, out: &mut Vec<Action>) {
-        let Some(app) = self.apps.get(name) else { return };
-        let (count, autostart) = (app.count, app.spec.autostart);
-        for slot in 0..count {
-            let taken =
-                self.instances.values().any(|one| one.app == *name && one.slot == slot && one.want != Want::Gone);
-            if taken {
-                continue;
+    /// Says, and waits for, what comes and goes.
+    fn show_resized(&self, added: &[Id], gone: &[Id], wait: &mut Wait) {
+        for id in added {
+            let name = self.instances[id].name.clone();
+            if self.instances[id].want == Want::Up {
+                wait.goals.push((*id, name.clone(), Goal::UpAfter(RunId(self.next_run - 1))));
+                wait.reply.changes.push(changed(name, ChangeKind::Started, None));
+            } else {
+                wait.reply.changes.push(changed(name, ChangeKind::Added, Some("autostart is false".into())));
             }
-            let id = Id(self.next_id);
-            self.next_id += 1;
-            let shown = self.instance_name(name, slot);
-            let want = if autostart { Want::Up } else { Want::Down };
-            let mut instance = Instance::new(id, name.clone(), slot, shown, want);
-            if want == Want::Up {
-                instance.phase = Phase::Queued;
-            }
-            self.instances.insert(id, instance);
         }
-        let beyond: Vec<Id> =
-            self.instances.values().filter(|one| one.app == *name && one.slot >= count).map(|one| one.id).collect();
-        let why = Why { cause: Cause::Manual, actor: Some(actor.clone()) };
-        for id in beyond {
-            self.input(now, id, Input::Down { why: why.clone(), gone: true }, out);
+        for id in gone {
+            let name = self.instances[id].name.clone();
+            wait.goals.push((*id, name.clone(), Goal::Down));
+            wait.reply.changes.push(changed(name, ChangeKind::Deleted, None));
         }
     }
 
@@ -446,28 +460,52 @@ impl Fleet {
     }
 
     fn refuse_clashes(&self, specs: &[Spec]) -> Result<(), Refusal> {
+        let mut given: BTreeMap<String, &AppName> = BTreeMap::new();
         for spec in specs {
-            let names: Vec<String> = match spec.instances {
-                None => vec![spec.name.to_string()],
-                Some(count) => (0..count).map(|slot| format!("{}-{slot}", spec.name)).collect(),
-            };
+            let names = names(spec);
             self.refuse_taken(&spec.name, &names)?;
+            for name in names {
+                if let Some(other) = given.insert(name.clone(), &spec.name) {
+                    return Err(clash(&spec.name, &name, other));
+                }
+            }
         }
         Ok(())
     }
 
-    fn refuse_taken(&self, app: &AppName, names: &[String]) -> Result<(), Refusal> {
+    pub(super) fn refuse_taken(&self, app: &AppName, names: &[String]) -> Result<(), Refusal> {
         let taken =
             self.instances.values().find(|one| one.app != *app && one.want != Want::Gone && names.contains(&one.name));
-        match taken {
-            None => Ok(()),
-            Some(other) => Err(Refusal {
-                kind: RefusalKind::Usage,
-                error: format!("an instance of {app} would be called `{}`, as one of {} is", other.name, other.app),
-                hint: Some(format!("give one of them another name, or `stead delete {}`", other.app)),
-            }),
-        }
+        taken.map_or(Ok(()), |other| Err(clash(app, &other.name, &other.app)))
     }
+}
+
+/// What becomes of an instance when its file is applied.
+enum Standing {
+    Left,
+    Up,
+    Cycle,
+}
+
+/// The names of an app's instances.
+fn names(spec: &Spec) -> Vec<String> {
+    match spec.instances {
+        None => vec![spec.name.to_string()],
+        Some(count) => (0..count).map(|slot| format!("{}-{slot}", spec.name)).collect(),
+    }
+}
+
+fn clash(app: &AppName, name: &str, other: &AppName) -> Refusal {
+    Refusal {
+        kind: RefusalKind::Usage,
+        error: format!("an instance of {app} would be called `{name}`, as one of {other} is"),
+        hint: Some(format!("give one of them another name, or `stead delete {other}`")),
+    }
+}
+
+/// Why nothing is done for a client any more.
+pub(super) fn ending() -> Refusal {
+    Refusal::failed("stead is ending").hint("ask again when it has ended: it is started by the next command")
 }
 
 /// A job that did what it should: starting the file again is no reason to run it again.

@@ -1,6 +1,6 @@
 //! What happens to the fleet. Facts ride in the event: the core never asks back.
 
-use super::clock::{Millis, Mono, Now, Wall};
+use super::clock::{Millis, Mono, Now};
 use super::command::Asked;
 use super::name::{Id, RunId, Ticket};
 use super::record::{Actor, Cause, Exception, Memory, Oom, SpawnFailure};
@@ -93,8 +93,17 @@ pub struct Intent {
     pub since: Mono,
     /// When SIGKILL follows.
     pub kill_at: Mono,
-    /// SIGKILL has been sent.
-    pub killed: bool,
+    pub sent: Sent,
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sent {
+    /// The intent is written down, the signal is not sent yet: who finds this after a crash sends it.
+    Nothing,
+    KillSignal,
+    SigKill,
 }
 
 /// What the keeper holds for the daemon with each run, so that the next daemon knows whose it is and what was intended.
@@ -104,6 +113,5 @@ pub struct RunNote {
     pub app: String,
     pub instance: String,
     pub seq: u64,
-    pub started_at: Wall,
     pub intent: Option<Intent>,
 }

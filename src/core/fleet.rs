@@ -1,6 +1,6 @@
 //! All instances, and who gets a turn. One owner of the state: events in, actions out.
 
-use super::action::Action;
+use super::action::{Action, Entry};
 use super::clock::{Mono, Now, Wall};
 use super::command::{Refusal, Reply};
 use super::event::{Event, Why};
@@ -19,6 +19,10 @@ pub struct Fleet {
     pub(super) instances: BTreeMap<Id, Instance>,
     pub(super) next_id: u32,
     pub(super) next_run: u64,
+    /// The first run of this boot.
+    pub(super) first_run: u64,
+    /// The highest number of a run that each name has had, whoever bore it: `api#3` is said once in a home.
+    pub(super) numbers: BTreeMap<String, u64>,
     pub(super) waits: Vec<Wait>,
     pub(super) ending: Option<Ending>,
     starts_at_once: usize,
@@ -51,6 +55,8 @@ impl Fleet {
             instances: BTreeMap::new(),
             next_id: 0,
             next_run: 1,
+            first_run: 1,
+            numbers: BTreeMap::new(),
             waits: Vec::new(),
             ending: None,
             starts_at_once: 2 * cpus.max(1),
@@ -173,7 +179,10 @@ impl Fleet {
         if !self.instances.values().any(gone) {
             return;
         }
-        self.instances.retain(|_, instance| !gone(instance));
+        for (_, instance) in self.instances.extract_if(.., |_, instance| gone(instance)) {
+            let number = self.numbers.entry(instance.name).or_default();
+            *number = instance.seq.max(*number);
+        }
         let empty: Vec<AppName> = self
             .apps
             .iter()
@@ -190,24 +199,30 @@ impl Fleet {
         let starting =
             self.instances.values().filter(|instance| matches!(instance.phase, Phase::Starting { .. })).count();
         let free = self.starts_at_once.saturating_sub(starting);
+        // One that is deleted and added again waits until the old one is gone: they share a name, its logs and its port.
+        let leaving: Vec<&str> =
+            self.instances.values().filter(|one| one.want == Want::Gone).map(|one| one.name.as_str()).collect();
         let turns: Vec<Id> = self
             .instances
             .values()
-            .filter(|instance| instance.phase == Phase::Queued)
-            .map(|instance| instance.id)
+            .filter(|one| one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()))
+            .map(|one| one.id)
             .take(free)
             .collect();
         for id in turns {
             let run = RunId(self.next_run);
             self.next_run += 1;
-            let Some(environment) = self
-                .instances
-                .get(&id)
-                .and_then(|instance| self.apps.get(&instance.app))
-                .map(|app| app.environment.clone())
-            else {
-                continue;
-            };
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            let Some(app) = self.apps.get(&instance.app) else { continue };
+            let environment = app.environment.clone();
+            if instance.seq == 0
+                && let Some(number) = self.numbers.get(&instance.name)
+            {
+                // What another of this name did is not its past; only the numbers of the runs go on.
+                instance.seq = *number;
+                let line = instance.line(instance.last_run, instance.seq, Entry::Reset { at: now.wall });
+                instance.write(line, out);
+            }
             self.input(now, id, Input::Turn { run, environment }, out);
         }
     }

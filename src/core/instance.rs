@@ -6,7 +6,7 @@ use super::action::{Action, Entry, Line, Order, Streak, To};
 use super::backoff::{self, UnplannedEnd};
 use super::cause::{self, Verdict};
 use super::clock::{Millis, Mono, Now, Wall};
-use super::event::{Exit, ExitStatus, Facts, Intent, RunNote, Why};
+use super::event::{Exit, ExitStatus, Facts, Intent, RunNote, Sent, Why};
 use super::name::{AppName, Id, RunId};
 use super::record::{Cause, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
 use super::spec::{Env, KillMode, Signal, Spec};
@@ -157,13 +157,15 @@ impl Instance {
         let phase = std::mem::replace(&mut self.phase, Phase::Stopped);
         self.phase = match (phase, input) {
             // Wishes, while nothing lives.
-            (Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. }, Input::Up | Input::Cycle { .. }) => {
+            (
+                Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued,
+                Input::Up | Input::Cycle { .. },
+            ) => {
                 self.want = Want::Up;
                 self.streak = Streak::default();
-                Phase::Queued
-            }
-            (Phase::Queued, Input::Up | Input::Cycle { .. }) => {
-                self.want = Want::Up;
+                if self.last_run > RunId(0) {
+                    self.write(self.line(self.last_run, self.seq, Entry::Asked { at: now.wall }), out);
+                }
                 Phase::Queued
             }
             (
@@ -180,19 +182,21 @@ impl Instance {
             ) => phase,
 
             // Wishes, while something lives.
-            (Phase::Starting { run, .. }, Input::Up) => {
+            // A stop that was wished first stays: as with one under way, the wish is served by the next run. First cause sticks.
+            (phase @ Phase::Starting { .. }, Input::Up) => {
                 self.want = Want::Up;
-                Phase::Starting { run, then: None }
+                phase
             }
-            (Phase::Starting { run, .. }, Input::Cycle { why }) => {
+            (Phase::Starting { run, then }, Input::Cycle { why }) => {
                 self.want = Want::Up;
-                Phase::Starting { run, then: Some(why) }
+                self.streak = Streak::default();
+                Phase::Starting { run, then: then.or(Some(why)) }
             }
-            (Phase::Starting { run, .. }, Input::Down { why, gone }) => {
+            (Phase::Starting { run, then }, Input::Down { why, gone }) => {
                 self.want = down(gone);
-                Phase::Starting { run, then: Some(why) }
+                Phase::Starting { run, then: then.or(Some(why)) }
             }
-            (Phase::Starting { run, .. }, Input::End { why }) => Phase::Starting { run, then: Some(why) },
+            (Phase::Starting { run, then }, Input::End { why }) => Phase::Starting { run, then: then.or(Some(why)) },
             (phase @ (Phase::Online { .. } | Phase::Stopping { .. } | Phase::Ending { .. }), Input::Up) => {
                 self.want = Want::Up;
                 phase
@@ -224,10 +228,7 @@ impl Instance {
             // The life of a run.
             (Phase::Starting { run, then }, Input::Spawned { pid, at }) => {
                 let run = Run { started: at, ..run };
-                out.push(Action::Journal {
-                    app: self.app.clone(),
-                    line: Box::new(self.line(&run, Entry::Start { pid, at: at.wall })),
-                });
+                self.write_start(&run, pid, out);
                 match then {
                     None => Phase::Online { run, pid },
                     Some(why) => self.stop(now, run, pid, why, out),
@@ -246,13 +247,13 @@ impl Instance {
                     signature: None,
                     actor: None,
                 };
-                self.conclude(now, spec, run, verdict, end, out)
+                self.conclude(spec, run, verdict, end, out)
             }
             (Phase::Online { run, pid }, Input::Exited { exit, left }) => {
-                self.ending(now, run, pid, exit, left, None, out)
+                self.ending(now, run, pid, exit, Some(left), None, out)
             }
             (Phase::Stopping { run, pid, intent }, Input::Exited { exit, left }) => {
-                self.ending(now, run, pid, exit, left, Some(intent), out)
+                self.ending(now, run, pid, exit, Some(left), Some(intent), out)
             }
             (Phase::Ending { run, pid, exit, left, intent, .. }, Input::Finished { facts }) => {
                 let uptime = exit.at.mono - run.started.mono;
@@ -280,14 +281,14 @@ impl Instance {
                     signature: facts.signature,
                     actor: why.and_then(|why| why.actor),
                 };
-                self.conclude(now, spec, run, verdict, end, out)
+                self.conclude(spec, run, verdict, end, out)
             }
 
             // Time.
             (Phase::Waiting { until, .. }, Input::Due) if now.mono >= until => Phase::Queued,
             (Phase::Stopping { run, pid, mut intent }, Input::Due) => {
                 if now.mono >= intent.kill_at {
-                    intent.killed = true;
+                    intent.sent = Sent::SigKill;
                     intent.kill_at = now.mono + KILL_AGAIN;
                     self.signal(&run, Some(&intent), kill_target(&run), Signal::KILL, out);
                 }
@@ -407,18 +408,34 @@ impl Instance {
         }
     }
 
-    /// A line of the journal about `run`.
+    /// A line of the journal.
     #[must_use]
-    pub fn line(&self, run: &Run, entry: Entry) -> Line {
+    pub fn line(&self, run: RunId, seq: u64, entry: Entry) -> Line {
         Line {
             instance: self.name.clone(),
             id: self.id,
-            run: run.id,
-            seq: run.seq,
+            run,
+            seq,
             tally: self.tally.clone(),
             streak: self.streak.clone(),
             entry,
         }
+    }
+
+    pub(super) fn write_start(&self, run: &Run, pid: i32, out: &mut Vec<Action>) {
+        self.write(self.line(run.id, run.seq, Entry::Start { pid, at: run.started.wall }), out);
+    }
+
+    /// A run is begun; one that follows another is a restart.
+    pub(super) fn begin(&mut self, run: RunId, seq: u64) {
+        if self.last_run > RunId(0) {
+            self.tally.restarts += 1;
+            if self.last.as_ref().is_some_and(|record| !record.planned) {
+                self.tally.restarts_unplanned += 1;
+            }
+        }
+        self.last_run = run;
+        self.seq = seq;
     }
 
     /// Writes the record of a run that ended while nothing watched.
@@ -446,18 +463,11 @@ impl Instance {
             },
             ..with(cause::lost(same_boot))
         };
-        self.write(now, run, record, out);
+        self.write_end(run, now.mono, record, out);
     }
 
     fn spawn(&mut self, now: Now, spec: &Arc<Spec>, id: RunId, environment: Arc<Env>, out: &mut Vec<Action>) -> Phase {
-        self.seq += 1;
-        self.last_run = id;
-        if self.seq > 1 {
-            self.tally.restarts += 1;
-            if self.last.as_ref().is_some_and(|record| !record.planned) {
-                self.tally.restarts_unplanned += 1;
-            }
-        }
+        self.begin(id, self.seq + 1);
         let run = Run { id, seq: self.seq, started: now, spec: spec.clone() };
         out.push(Action::Spawn(Box::new(Order {
             run: id,
@@ -469,57 +479,59 @@ impl Instance {
         Phase::Starting { run, then: None }
     }
 
-    fn stop(&self, now: Now, run: Run, pid: i32, why: Why, out: &mut Vec<Action>) -> Phase {
-        let stop = &run.spec.stop;
-        let intent = Intent { why, since: now.mono, kill_at: now.mono + stop.kill_timeout, killed: false };
-        let to = match stop.kill_mode {
+    pub(super) fn stop(&self, now: Now, run: Run, pid: i32, why: Why, out: &mut Vec<Action>) -> Phase {
+        let kill_at = now.mono + run.spec.stop.kill_timeout;
+        let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing };
+        out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
+        self.send(run, pid, intent, out)
+    }
+
+    /// Sends the kill signal of a stop whose intent is noted. Noted again behind it: a daemon that begins meanwhile neither leaves
+    /// the signal out nor sends it twice, for many a program takes a second one as a wish to end without grace.
+    pub(super) fn send(&self, run: Run, pid: i32, intent: Intent, out: &mut Vec<Action>) -> Phase {
+        let to = match run.spec.stop.kill_mode {
             KillMode::Tree => To::Tree,
             KillMode::Mixed | KillMode::Main => To::Main,
         };
-        self.signal(&run, Some(&intent), to, stop.kill_signal, out);
+        out.push(Action::Signal { run: run.id, to, signal: run.spec.stop.kill_signal });
+        let intent = Intent { sent: Sent::KillSignal, ..intent };
+        out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
         Phase::Stopping { run, pid, intent }
     }
 
-    /// The main process ended: see to what it left.
+    /// The main process ended: see to what it left; `None`: nobody has looked yet, the signals find nobody or those who have to go.
     #[allow(clippy::too_many_arguments)]
-    fn ending(
+    pub(super) fn ending(
         &self,
         now: Now,
         run: Run,
         pid: i32,
         exit: Exit,
-        left: u32,
+        left: Option<u32>,
         intent: Option<Intent>,
         out: &mut Vec<Action>,
     ) -> Phase {
         let stop = &run.spec.stop;
-        let kill_at = match (&intent, stop.kill_mode) {
-            (_, KillMode::Main) => None,
-            _ if left == 0 => None,
-            (Some(intent), KillMode::Tree) if !intent.killed => Some(intent.kill_at),
-            (Some(_), KillMode::Tree | KillMode::Mixed) => {
-                self.signal(&run, intent.as_ref(), To::Tree, Signal::KILL, out);
-                Some(now.mono + KILL_AGAIN)
-            }
-            (None, KillMode::Tree | KillMode::Mixed) => {
+        let sent = intent.as_ref().map_or(Sent::Nothing, |intent| intent.sent);
+        let kill_at = match (&intent, stop.kill_mode, sent) {
+            (_, KillMode::Main, _) => None,
+            _ if left == Some(0) => None,
+            (Some(intent), KillMode::Tree, Sent::KillSignal) => Some(intent.kill_at),
+            (_, KillMode::Tree | KillMode::Mixed, Sent::Nothing) => {
                 self.signal(&run, None, To::Tree, stop.kill_signal, out);
                 Some(now.mono + stop.kill_timeout)
             }
+            (_, KillMode::Tree | KillMode::Mixed, Sent::KillSignal | Sent::SigKill) => {
+                self.signal(&run, intent.as_ref(), To::Tree, Signal::KILL, out);
+                Some(now.mono + KILL_AGAIN)
+            }
         };
         out.push(Action::Finish { run: run.id, tree: stop.kill_mode != KillMode::Main });
-        Phase::Ending { run, pid, exit, left, intent, kill_at }
+        Phase::Ending { run, pid, exit, left: left.unwrap_or(0), intent, kill_at }
     }
 
     /// Writes the record and goes on as the policy says.
-    fn conclude(
-        &mut self,
-        now: Now,
-        spec: &Arc<Spec>,
-        run: Run,
-        verdict: Verdict,
-        end: Ended,
-        out: &mut Vec<Action>,
-    ) -> Phase {
+    fn conclude(&mut self, spec: &Arc<Spec>, run: Run, verdict: Verdict, end: Ended, out: &mut Vec<Action>) -> Phase {
         let cause = verdict.cause;
         let next = self.decide(spec, &verdict, &end);
         let record = Record {
@@ -546,7 +558,7 @@ impl Instance {
             next: next.clone(),
             ..with(verdict)
         };
-        self.write(now, &run, record, out);
+        self.write_end(&run, end.at.mono, record, out);
         out.push(Action::Forget { run: run.id });
         match next.action {
             NextAction::Restart if cause == Cause::Shutdown => Phase::Queued,
@@ -603,11 +615,14 @@ impl Instance {
         }
     }
 
-    fn write(&mut self, now: Now, run: &Run, record: Record, out: &mut Vec<Action>) {
+    fn write_end(&mut self, run: &Run, at: Mono, record: Record, out: &mut Vec<Action>) {
         self.tally.count(&record);
         let record = Box::new(record);
         self.last = Some(record.clone());
-        let line = self.line(run, Entry::End { record, at: now.mono });
+        self.write(self.line(run.id, run.seq, Entry::End { record, at }), out);
+    }
+
+    pub(super) fn write(&self, line: Line, out: &mut Vec<Action>) {
         out.push(Action::Journal { app: self.app.clone(), line: Box::new(line) });
     }
 
@@ -619,14 +634,7 @@ impl Instance {
     }
 
     fn note(&self, run: &Run, intent: Option<Intent>) -> RunNote {
-        RunNote {
-            id: self.id,
-            app: self.app.to_string(),
-            instance: self.name.clone(),
-            seq: run.seq,
-            started_at: run.started.wall,
-            intent,
-        }
+        RunNote { id: self.id, app: self.app.to_string(), instance: self.name.clone(), seq: run.seq, intent }
     }
 }
 

@@ -1,14 +1,15 @@
 //! How a daemon begins: from what was wanted, what the keeper holds, and what the journal says last. A first start is the same
 //! with nothing held.
 
-use super::action::{Action, Entry, Line, Streak, To};
-use super::clock::{Millis, Now, Wall};
-use super::command::Reply;
-use super::event::{Exit, RunNote};
+use super::action::{Action, Entry, Line, Streak};
+use super::ask::ending;
+use super::clock::{Millis, Mono, Now, Wall};
+use super::command::{Change, ChangeKind, Failure, Reply};
+use super::event::{Exit, RunNote, Sent, Why};
 use super::fleet::{App, Fleet};
 use super::instance::{Input, Instance, Phase, Run, Want};
 use super::name::{AppName, Id, RunId, Ticket};
-use super::record::{Actor, Cause, NextAction, SpawnFailure};
+use super::record::{Cause, Next, NextAction, SpawnFailure};
 use super::spec::{Env, Logs, Policy, Signal, Spec, Stop};
 use super::wait::{Goal, Wait};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub struct Wanted {
     pub version: u32,
     /// Of the boot in which it was written; another boot starts every wanted instance anew.
     pub boot_id: String,
+    /// Runs before this one are of an earlier boot.
+    pub first_run: u64,
     pub next_id: u32,
     pub next_run: u64,
     /// Base environments, each once.
@@ -74,16 +77,31 @@ pub struct Found {
     pub boot_id: String,
     pub highest_run: RunId,
     pub held: Vec<Held>,
-    /// The last line of each instance's journal, by instance name.
-    pub tails: BTreeMap<String, Tail>,
+    pub tails: BTreeMap<Id, Tail>,
 }
 
 /// The end of an instance's journal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tail {
     pub last: Line,
-    /// The newest end since the last reset.
+    /// The newest end, be it before a reset: what follows it is still to be done.
     pub last_end: Option<Line>,
+}
+
+/// The end of every instance's journal, from its lines in the order of writing. By id: a name may be given again.
+#[must_use]
+pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
+    let mut tails: BTreeMap<Id, Tail> = BTreeMap::new();
+    for line in lines {
+        let last_end = match &line.entry {
+            Entry::End { .. } => Some(line.clone()),
+            Entry::Start { .. } | Entry::Reset { .. } | Entry::Asked { .. } => {
+                tails.remove(&line.id).and_then(|tail| tail.last_end)
+            }
+        };
+        tails.insert(line.id, Tail { last: line, last_end });
+    }
+    tails
 }
 
 impl Fleet {
@@ -93,6 +111,15 @@ impl Fleet {
         let mut environments: Vec<Arc<Env>> = Vec::new();
         let mut apps = Vec::new();
         for (name, app) in &self.apps {
+            let instances: Vec<WantedInstance> = self
+                .instances
+                .values()
+                .filter(|one| one.app == *name && one.want != Want::Gone)
+                .map(|one| WantedInstance { id: one.id, slot: one.slot, name: one.name.clone(), want: one.want })
+                .collect();
+            if instances.is_empty() {
+                continue;
+            }
             let environment = environments
                 .iter()
                 .position(|known| Arc::ptr_eq(known, &app.environment) || *known == app.environment)
@@ -100,25 +127,18 @@ impl Fleet {
                     environments.push(app.environment.clone());
                     environments.len() - 1
                 });
-            let instances: Vec<WantedInstance> = self
-                .instances
-                .values()
-                .filter(|one| one.app == *name && one.want != Want::Gone)
-                .map(|one| WantedInstance { id: one.id, slot: one.slot, name: one.name.clone(), want: one.want })
-                .collect();
-            if !instances.is_empty() {
-                apps.push(WantedApp {
-                    spec: app.spec.clone(),
-                    environment,
-                    count: app.count,
-                    created_at: app.created_at,
-                    instances,
-                });
-            }
+            apps.push(WantedApp {
+                spec: app.spec.clone(),
+                environment,
+                count: app.count,
+                created_at: app.created_at,
+                instances,
+            });
         }
         Wanted {
             version: WANTED_VERSION,
             boot_id: boot_id.to_owned(),
+            first_run: self.first_run,
             next_id: self.next_id,
             next_run: self.next_run,
             environments,
@@ -130,10 +150,15 @@ impl Fleet {
     pub fn recover(cpus: usize, now: Now, found: Found) -> (Fleet, Vec<Action>) {
         let mut fleet = Fleet::new(cpus);
         let mut out = Vec::new();
-        let same_boot = found.wanted.boot_id == found.boot_id;
         let journaled = found.tails.values().map(|tail| tail.last.run).max().unwrap_or_default();
-        fleet.next_id = found.wanted.next_id;
+        fleet.next_id = found.tails.keys().map(|id| id.0 + 1).max().unwrap_or(0).max(found.wanted.next_id);
         fleet.next_run = found.wanted.next_run.max(found.highest_run.0 + 1).max(journaled.0 + 1);
+        for Tail { last, .. } in found.tails.values() {
+            let number = fleet.numbers.entry(last.instance.clone()).or_default();
+            *number = last.seq.max(*number);
+        }
+        let same_boot = found.wanted.boot_id == found.boot_id;
+        fleet.first_run = if same_boot { found.wanted.first_run } else { fleet.next_run };
         for wanted in found.wanted.apps {
             let environment = found.wanted.environments.get(wanted.environment).cloned().unwrap_or_default();
             let name = wanted.spec.name.clone();
@@ -151,7 +176,7 @@ impl Fleet {
             let ended = matches!(run.state, HeldState::Ended { .. } | HeldState::Failed { .. });
             let written = found
                 .tails
-                .get(&run.note.instance)
+                .get(&run.note.id)
                 .and_then(|tail| tail.last_end.as_ref())
                 .is_some_and(|end| end.run >= run.run);
             if ended && written {
@@ -163,12 +188,11 @@ impl Fleet {
         }
         let ids: Vec<Id> = fleet.instances.keys().copied().collect();
         for id in ids {
-            let Some(instance) = fleet.instances.get(&id) else { continue };
-            let tail = found.tails.get(&instance.name);
+            let tail = found.tails.get(&id);
             fleet.recall(id, tail);
             match held.remove(&id) {
                 Some(run) => fleet.adopt(now, id, run, tail, &mut out),
-                None => fleet.resume(now, id, tail, same_boot, &mut out),
+                None => fleet.resume(now, id, tail, &mut out),
             }
         }
         out.push(Action::Persist);
@@ -179,37 +203,34 @@ impl Fleet {
     /// Puts back what `saved.json` holds: what is missing is made, what was wanted up is started.
     pub fn restore(&mut self, now: Now, ticket: Ticket, saved: Wanted, wait_for_it: bool) -> Vec<Action> {
         let mut out = Vec::new();
+        if self.ending.is_some() {
+            return vec![Action::Reply { ticket, result: Err(ending()) }];
+        }
         let mut reply = Reply::default();
         let mut goals = Vec::new();
         let after = RunId(self.next_run - 1);
-        let nobody = Actor { uid: None, pid: None, command: None };
         for app in saved.apps {
             let name = app.spec.name.clone();
-            if !self.apps.contains_key(&name) {
+            if self.apps.get(&name).is_none_or(|app| app.count == 0) {
+                let names: Vec<String> = app.instances.iter().map(|one| one.name.clone()).collect();
+                if let Err(refusal) = self.refuse_taken(&name, &names) {
+                    reply.failures.push(Failure { name: name.to_string(), reason: refusal.error, tail: Vec::new() });
+                    continue;
+                }
                 let environment = saved.environments.get(app.environment).cloned().unwrap_or_default();
-                self.apps.insert(
-                    name.clone(),
-                    App { spec: app.spec, environment, count: app.count, created_at: app.created_at },
-                );
-                self.resize(now, &name, &nobody, &mut out);
-                for id in self.members(&name) {
-                    let Some(instance) = self.instances.get_mut(&id) else { continue };
-                    let saved = app.instances.iter().find(|one| one.slot == instance.slot);
-                    instance.want = saved.map_or(Want::Down, |one| one.want);
-                    instance.phase = Phase::Stopped;
-                    if let Some(saved) = saved {
-                        instance.name.clone_from(&saved.name);
-                    }
+                let (spec, count, created_at) = (app.spec, app.count, app.created_at);
+                self.apps.insert(name.clone(), App { spec, environment, count, created_at });
+                for one in &app.instances {
+                    self.add(&name, one.slot, one.name.clone(), Want::Down);
                 }
             }
             for one in app.instances.iter().filter(|one| one.want == Want::Up) {
-                let found = self.members(&name).into_iter().find(|id| self.instances[id].slot == one.slot);
-                let Some(id) = found else { continue };
+                let slot = |id: &Id| self.instances[id].slot == one.slot && self.instances[id].want != Want::Gone;
+                let Some(id) = self.members(&name).into_iter().find(slot) else { continue };
                 let instance = &self.instances[&id];
                 let idle = matches!(instance.phase, Phase::Stopped | Phase::Errored { .. });
-                let kind =
-                    if idle { super::command::ChangeKind::Started } else { super::command::ChangeKind::Unchanged };
-                reply.changes.push(super::command::Change { name: instance.name.clone(), kind, detail: None });
+                let kind = if idle { ChangeKind::Started } else { ChangeKind::Unchanged };
+                reply.changes.push(Change { name: instance.name.clone(), kind, detail: None });
                 if idle {
                     goals.push((id, instance.name.clone(), Goal::UpAfter(after)));
                     self.input(now, id, Input::Up, &mut out);
@@ -232,10 +253,11 @@ impl Fleet {
         instance.last_run = tail.last.run;
         instance.tally = tail.last.tally.clone();
         instance.streak = tail.last.streak.clone();
-        instance.last = tail.last_end.as_ref().and_then(|line| match &line.entry {
-            Entry::End { record, .. } => Some(record.clone()),
-            Entry::Start { .. } | Entry::Reset { .. } => None,
-        });
+        instance.last =
+            tail.last_end.as_ref().filter(|_| instance.tally.total > 0).and_then(|line| match &line.entry {
+                Entry::End { record, .. } => Some(record.clone()),
+                Entry::Start { .. } | Entry::Reset { .. } | Entry::Asked { .. } => None,
+            });
     }
 
     /// Goes on with a run that the keeper holds.
@@ -243,83 +265,62 @@ impl Fleet {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Some(app) = self.apps.get(&instance.app) else { return };
         let spec = app.spec.clone();
-        let started = Now { wall: held.note.started_at, ..held.started };
-        let run = Run { id: held.run, seq: held.note.seq, started, spec: spec.clone() };
-        instance.seq = instance.seq.max(held.note.seq);
-        instance.last_run = instance.last_run.max(held.run);
-        let unwritten_start = tail.is_none_or(|tail| tail.last.run < held.run);
-        if unwritten_start && !matches!(held.state, HeldState::Starting | HeldState::Failed { .. }) {
-            let entry = Entry::Start { pid: held.pid, at: started.wall };
-            out.push(Action::Journal { app: instance.app.clone(), line: Box::new(instance.line(&run, entry)) });
+        let run = Run { id: held.run, seq: held.note.seq, started: held.started, spec: spec.clone() };
+        if instance.last_run < held.run {
+            instance.begin(held.run, held.note.seq);
         }
+        let written =
+            tail.is_some_and(|tail| tail.last.run == held.run && matches!(tail.last.entry, Entry::Start { .. }));
+        if !written && !matches!(held.state, HeldState::Starting | HeldState::Failed { .. }) {
+            instance.write_start(&run, held.pid, out);
+        }
+        // Its wish changed between the writing of the wish and the first signal.
+        let unwanted = (instance.want != Want::Up).then_some(Why { cause: Cause::Manual, actor: None });
         match held.state {
-            HeldState::Starting => instance.phase = Phase::Starting { run, then: None },
+            HeldState::Starting => instance.phase = Phase::Starting { run, then: unwanted },
             HeldState::Failed { failure } => {
                 instance.phase = Phase::Starting { run, then: None };
                 instance.handle(now, &spec, Input::SpawnFailed { failure }, out);
             }
             HeldState::Live => {
-                instance.phase = match held.note.intent {
-                    Some(intent) => Phase::Stopping { run, pid: held.pid, intent },
-                    None => Phase::Online { run, pid: held.pid },
+                instance.phase = match (held.note.intent, unwanted) {
+                    (Some(intent), _) if intent.sent == Sent::Nothing => instance.send(run, held.pid, intent, out),
+                    (Some(intent), _) => Phase::Stopping { run, pid: held.pid, intent },
+                    (None, Some(why)) => instance.stop(now, run, held.pid, why, out),
+                    (None, None) => Phase::Online { run, pid: held.pid },
                 };
-                self.make_wish_true(now, id, out);
             }
             HeldState::Ended { exit } => {
-                // What is left of its tree is not known yet: the signal finds nobody, or those who have to go.
-                let stop = spec.stop.clone();
-                out.push(Action::Signal { run: run.id, to: To::Tree, signal: stop.kill_signal });
-                out.push(Action::Finish { run: run.id, tree: stop.kill_mode != super::spec::KillMode::Main });
-                let kill_at = Some(now.mono + stop.kill_timeout);
-                instance.phase = Phase::Ending { run, pid: held.pid, exit, left: 0, intent: held.note.intent, kill_at };
+                instance.phase = instance.ending(now, run, held.pid, exit, None, held.note.intent, out);
             }
         }
-    }
-
-    /// A live run whose wish changed between the writing of the wish and the first signal.
-    fn make_wish_true(&mut self, now: Now, id: Id, out: &mut Vec<Action>) {
-        let Some(instance) = self.instances.get(&id) else { return };
-        let why = super::event::Why { cause: Cause::Manual, actor: None };
-        let input = match (instance.want, &instance.phase) {
-            (Want::Down, Phase::Online { .. }) => Input::Down { why, gone: false },
-            (Want::Gone, Phase::Online { .. }) => Input::Down { why, gone: true },
-            _ => return,
-        };
-        self.input(now, id, input, out);
     }
 
     /// Goes on with an instance of which nothing lives.
-    fn resume(&mut self, now: Now, id: Id, tail: Option<&Tail>, same_boot: bool, out: &mut Vec<Action>) {
+    fn resume(&mut self, now: Now, id: Id, tail: Option<&Tail>, out: &mut Vec<Action>) {
+        let first_run = self.first_run;
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Some(app) = self.apps.get(&instance.app) else { return };
-        if let Some(Tail { last: Line { entry: Entry::Start { pid, at }, run, seq, .. }, .. }) = tail {
-            let run = Run { id: *run, seq: *seq, started: Now { mono: now.mono, wall: *at }, spec: app.spec.clone() };
-            instance.lost(now, &run, *pid, same_boot, out);
-        }
-        if !same_boot {
+        let of_this_boot = |run: RunId| run.0 >= first_run;
+        if !of_this_boot(instance.last_run) {
             instance.streak = Streak::default();
         }
-        let lost = instance.last.as_ref().is_some_and(|record| record.cause == Cause::Lost);
-        instance.phase = match (instance.want, tail.and_then(|tail| tail.last_end.as_ref())) {
-            (Want::Down | Want::Gone, _) => Phase::Stopped,
-            (Want::Up, Some(Line { entry: Entry::End { record, at }, .. })) if same_boot && !lost => {
-                match record.next.action {
-                    NextAction::GiveUp => Phase::Errored { reason: record.next.reason.clone() },
-                    NextAction::Stop if record.cause == Cause::Success || !app.spec.policy.autorestart => {
-                        Phase::Stopped
-                    }
-                    NextAction::Restart if record.next.delay_ms.unwrap_or_default() > Millis(0) => {
-                        let delay = record.next.delay_ms.unwrap_or_default();
-                        Phase::Waiting {
-                            until: *at + delay,
-                            shown: Wall(record.ended_at.0.saturating_add_unsigned(delay.0)),
-                            reason: record.next.reason.clone(),
-                        }
-                    }
-                    NextAction::Restart | NextAction::Stop | NextAction::Delete => Phase::Queued,
-                }
+        let Some(Tail { last, last_end }) = tail else {
+            instance.phase = if instance.want == Want::Up { Phase::Queued } else { Phase::Stopped };
+            return;
+        };
+        if let Entry::Start { pid, at } = last.entry {
+            let started = Now { mono: now.mono, wall: at };
+            let run = Run { id: last.run, seq: last.seq, started, spec: app.spec.clone() };
+            instance.lost(now, &run, pid, of_this_boot(last.run), out);
+        }
+        let last_end = last_end.as_ref().filter(|end| of_this_boot(end.run));
+        instance.phase = match (instance.want, &last.entry, last_end.map(|end| &end.entry)) {
+            (Want::Down | Want::Gone, _, _) => Phase::Stopped,
+            (Want::Up, Entry::End { .. } | Entry::Reset { .. }, Some(Entry::End { record, at })) => {
+                after(&record.next, *at, record.ended_at)
             }
-            (Want::Up, _) => Phase::Queued,
+            (Want::Up, _, _) => Phase::Queued,
         };
     }
 
@@ -339,6 +340,20 @@ impl Fleet {
         });
         let instance = Instance::new(note.id, name, u32::MAX, note.instance.clone(), Want::Gone);
         self.instances.insert(note.id, instance);
+    }
+}
+
+/// Where a record left an instance that is wanted up.
+fn after(next: &Next, at: Mono, shown: Wall) -> Phase {
+    match (next.action, next.delay_ms.unwrap_or_default()) {
+        (NextAction::GiveUp, _) => Phase::Errored { reason: next.reason.clone() },
+        (NextAction::Stop, _) => Phase::Stopped,
+        (NextAction::Restart | NextAction::Delete, Millis(0)) => Phase::Queued,
+        (NextAction::Restart | NextAction::Delete, delay) => Phase::Waiting {
+            until: at + delay,
+            shown: Wall(shown.0.saturating_add_unsigned(delay.0)),
+            reason: next.reason.clone(),
+        },
     }
 }
 

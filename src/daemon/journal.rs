@@ -4,9 +4,9 @@
 //! up to it, so the last line of an instance is enough to begin from.
 
 use crate::core::action::{Entry, Line};
-use crate::core::name::AppName;
+use crate::core::name::{AppName, Id};
 use crate::core::record::Record;
-use crate::core::recover::Tail;
+use crate::core::recover::{self, Tail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -69,7 +69,7 @@ impl Journal {
 
     /// The end of every instance's journal.
     #[must_use]
-    pub fn tails(&self) -> BTreeMap<String, Tail> {
+    pub fn tails(&self) -> BTreeMap<Id, Tail> {
         let mut tails = BTreeMap::new();
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -77,7 +77,7 @@ impl Journal {
                 continue;
             }
             match read_tail(&path) {
-                Ok(lines) => lines.into_iter().for_each(|line| take(&mut tails, line)),
+                Ok(lines) => tails.extend(recover::tails(lines)),
                 Err(error) => tracing::error!(%error, path = %path.display(), "a journal cannot be read"),
             }
         }
@@ -132,7 +132,7 @@ impl Journal {
             match line.entry {
                 Entry::End { record, .. } => records.push(*record),
                 Entry::Reset { .. } => records.retain(|record| record.instance != line.instance),
-                Entry::Start { .. } => {}
+                Entry::Start { .. } | Entry::Asked { .. } => {}
             }
         }
         records.reverse();
@@ -142,16 +142,6 @@ impl Journal {
     fn path(&self, app: &AppName) -> PathBuf {
         self.folder.join(format!("{app}.jsonl"))
     }
-}
-
-fn take(tails: &mut BTreeMap<String, Tail>, line: Line) {
-    let last_end = tails.remove(&line.instance).and_then(|tail| tail.last_end);
-    let last_end = match &line.entry {
-        Entry::End { .. } => Some(line.clone()),
-        Entry::Start { .. } => last_end,
-        Entry::Reset { .. } => None,
-    };
-    tails.insert(line.instance.clone(), Tail { last: line, last_end });
 }
 
 /// Appends, on a line of its own: a torn line before it stays torn alone. Returns the file's length.

@@ -100,7 +100,8 @@ impl Daemon {
     pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
         for (run, (envelope, ends)) in ends {
             let one = self.fleet.instance_of(run);
-            let (spec, slot) = (one.and_then(|one| one.run()).map(|run| run.spec.clone()), one.map_or(0, |one| one.slot));
+            let (spec, slot) =
+                (one.and_then(|one| one.run()).map(|run| run.spec.clone()), one.map_or(0, |one| one.slot));
             // One that is still starting is told of again, with its descriptors.
             if let (Some(pid), Some(pidfd)) = (one.and_then(held_pid), ends.pidfd) {
                 self.runs.insert(run, pid, pidfd, shown(&envelope));
@@ -263,6 +264,7 @@ impl Daemon {
             }
             FromKeeper::Term { .. } => self.output.reopen(),
             FromKeeper::Hello { .. }
+            | FromKeeper::Socket { .. }
             | FromKeeper::Run { .. }
             | FromKeeper::End { .. }
             | FromKeeper::Failed { .. }
@@ -378,13 +380,10 @@ impl Daemon {
         let spec = &order.spec;
         let listen = self.hold(spec)?;
         let files = self.output.files(spec, &order.note.instance, order.slot);
-        let marks = self
-            .output
-            .marks(&files)
-            .map_err(|(path, error)| {
-                tracing::error!(%error, path = %path.display(), "a log file cannot be opened");
-                SpawnFailure { stage: "log".into(), errno: io_errno(&error) }
-            })?;
+        let marks = self.output.marks(&files).map_err(|(path, error)| {
+            tracing::error!(%error, path = %path.display(), "a log file cannot be opened");
+            SpawnFailure { stage: "log".into(), errno: io_errno(&error) }
+        })?;
         let mut env: Env = (*order.environment).clone();
         if let Some(who) = &spec.identity {
             env.insert("USER".into(), who.user.clone());
@@ -507,7 +506,9 @@ impl Daemon {
 
     fn reply(&mut self, ticket: Ticket, mut result: Result<Reply, Refusal>) {
         if let (Ok(reply), true) = (&mut result, self.unwritten) {
-            reply.warnings.push("state.json cannot be written: after a crash of stead this wish is not remembered".into());
+            reply
+                .warnings
+                .push("state.json cannot be written: after a crash of stead this wish is not remembered".into());
         }
         if let Some(answer) = self.waiting.remove(&ticket) {
             let _ = answer.send(server::reply(result));
@@ -629,9 +630,17 @@ fn log_line(line: &crate::core::action::Line) {
         Entry::Start { pid, .. } => tracing::info!(run, pid, "online"),
         Entry::End { record, .. } => {
             let next = record.next.action;
-            tracing::info!(run, cause = record.cause.word(), planned = record.planned, summary = record.summary, ?next, "ended");
+            tracing::info!(
+                run,
+                cause = record.cause.word(),
+                planned = record.planned,
+                summary = record.summary,
+                ?next,
+                "ended"
+            );
         }
         Entry::Reset { .. } => tracing::info!(instance = line.instance, "counters reset"),
+        Entry::Asked { .. } => tracing::info!(instance = line.instance, "asked for"),
     }
 }
 
@@ -645,4 +654,3 @@ fn io_errno(error: &io::Error) -> String {
         None => error.kind().to_string(),
     }
 }
-

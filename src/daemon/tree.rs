@@ -97,10 +97,8 @@ impl Runs {
     #[must_use]
     pub fn members(&self, keeper: i32, run: RunId, snapshot: &Snapshot) -> Vec<i32> {
         let main = self.runs.get(&run).map(|known| known.pid);
-        let orphans = self
-            .strangers(snapshot.children(keeper).to_vec())
-            .into_iter()
-            .filter(|pid| self.owner(*pid) == Some(run));
+        let orphans =
+            self.strangers(snapshot.children(keeper).to_vec()).into_iter().filter(|pid| self.owner(*pid) == Some(run));
         // A main process that has ended and whose number has gone to another is no child of the keeper.
         let main = main.filter(|pid| snapshot.get(*pid).is_some_and(|stat| stat.ppid == keeper));
         snapshot.below(main.into_iter().chain(orphans))

@@ -49,8 +49,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// `WouldBlock` where another holds it; else of open(2) and flock(2).
 pub fn lock(path: &Path, limit: std::time::Duration) -> io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_FOLLOW).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(NO_FOLLOW)
+        .open(path)?;
     let until = super::clock::precise() + limit;
     loop {
         match file.try_lock() {

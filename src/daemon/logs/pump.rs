@@ -34,23 +34,47 @@ const CHUNK: usize = 64 << 10;
 /// What the pump is told.
 #[derive(Debug)]
 pub enum Order {
-    Attach { run: RunId, stream: Stream, pipe: OwnedFd, sink: Sink },
+    Attach {
+        run: RunId,
+        stream: Stream,
+        pipe: OwnedFd,
+        sink: Sink,
+    },
     /// Bring home all that the run wrote, and say when that is done. `leave_open`: others may go on writing.
-    Drain { run: RunId, leave_open: bool },
-    Forget { run: RunId },
-    Flush { ticket: Ticket, paths: Vec<PathBuf> },
+    Drain {
+        run: RunId,
+        leave_open: bool,
+    },
+    Forget {
+        run: RunId,
+    },
+    Flush {
+        ticket: Ticket,
+        paths: Vec<PathBuf>,
+    },
     Reopen,
 }
 
 /// What the pump says.
 #[derive(Debug)]
 pub enum Told {
-    Drained { run: RunId },
+    Drained {
+        run: RunId,
+    },
     /// The stream goes to this file from now on: the keeper may do the same while no daemon lives.
-    NewFile { run: RunId, stream: Stream, file: OwnedFd },
-    Flushed { ticket: Ticket },
+    NewFile {
+        run: RunId,
+        stream: Stream,
+        file: OwnedFd,
+    },
+    Flushed {
+        ticket: Ticket,
+    },
     /// So many more bytes found no place.
-    Lost { path: PathBuf, bytes: u64 },
+    Lost {
+        path: PathBuf,
+        bytes: u64,
+    },
 }
 
 /// Where a stream goes.
@@ -82,7 +106,8 @@ impl Pump {
         let null = file::null()?;
         // The state holds `Rc`s, so it is made on its own thread.
         std::thread::Builder::new().name("logs".into()).stack_size(128 << 10).spawn(move || {
-            let mut work = Work { waiter, heard, told, scratch, null, files: Files::default(), streams: BTreeMap::new() };
+            let mut work =
+                Work { waiter, heard, told, scratch, null, files: Files::default(), streams: BTreeMap::new() };
             while work.round() {}
         })?;
         Ok(Pump { orders, bell })
@@ -135,7 +160,9 @@ struct Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Watched,
-    Gathers { until: Duration },
+    Gathers {
+        until: Duration,
+    },
     /// Nobody can write any more.
     Ended,
 }
@@ -158,7 +185,8 @@ impl Work {
             }
         }
         let now = clock::precise();
-        let gathered = self.streams.iter().filter(|(_, flow)| matches!(flow.state, State::Gathers { until } if until <= now));
+        let gathered =
+            self.streams.iter().filter(|(_, flow)| matches!(flow.state, State::Gathers { until } if until <= now));
         let due: Vec<u64> = ready.into_iter().chain(gathered.map(|(token, _)| *token)).collect();
         for token in due {
             self.turn(token, now);
@@ -343,7 +371,8 @@ impl Flow {
             bytes.truncate(at + 1);
         }
         let n = bytes.len();
-        let stamped = self.stamper.as_mut().map(|stamper| stamper.stamp(&bytes, &mut self.line_start, clock::now().wall));
+        let stamped =
+            self.stamper.as_mut().map(|stamper| stamper.stamp(&bytes, &mut self.line_start, clock::now().wall));
         if let Some(combined) = &self.combined {
             let mut combined = combined.borrow_mut();
             combined.write(stamped.as_deref().unwrap_or(&bytes));

@@ -1,0 +1,330 @@
+//! What must hold in every world, each law by its name. They are checked at each action, before it is performed.
+
+use crate::kernel::Kernel;
+use crate::world::Disk;
+use std::collections::{BTreeMap, BTreeSet};
+use stead::core::action::{Action, Entry, Line, Order, To};
+use stead::core::clock::{Millis, Mono, Now};
+use stead::core::command::{Command, Refusal, Reply};
+use stead::core::event::{Exit, ExitStatus};
+use stead::core::fleet::Fleet;
+use stead::core::name::{Id, RunId, Ticket};
+use stead::core::record::Cause;
+use stead::core::recover::{HeldState, Wanted};
+use stead::core::spec::{KillMode, Policy, Signal, Stop};
+
+/// What the world knows of a run, whatever the daemon forgets.
+#[derive(Clone, Debug)]
+struct Life {
+    shown: String,
+    id: Id,
+    stop: Stop,
+    records: u32,
+    start_lines: u32,
+    /// The first signal of a stop.
+    told: Option<Mono>,
+    /// A daemon has heard of its end.
+    heard_of_end: bool,
+    /// The keeper or the machine went down with it.
+    lost: bool,
+}
+
+/// What an instance's tally must say.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    total: u64,
+    restarts: u64,
+    /// Runs ever spawned.
+    runs: u64,
+    /// `streak.short` after the last record.
+    short: u32,
+}
+
+#[derive(Debug, Default)]
+pub struct Laws {
+    pub cpus: usize,
+    /// The command under way sends a signal of the client's choice.
+    pub signal_verb: bool,
+    /// How often stead was told to end.
+    pub told_to_end: u32,
+    lives: BTreeMap<RunId, Life>,
+    names: BTreeSet<String>,
+    counts: BTreeMap<Id, Count>,
+    waiting: BTreeSet<Ticket>,
+}
+
+impl Laws {
+    pub fn asked(&mut self, ticket: Ticket, command: &Command) {
+        self.waiting.insert(ticket);
+        self.signal_verb = matches!(command, Command::Signal { .. });
+    }
+
+    pub fn answered(&mut self, ticket: Ticket, _result: &Result<Reply, Refusal>, story: &str) {
+        if !self.waiting.remove(&ticket) {
+            broken("each client is answered once", &format!("{ticket:?}"), story);
+        }
+    }
+
+    /// Connections break with the daemon.
+    pub fn daemon_died(&mut self, kernel: &Kernel) {
+        self.waiting.clear();
+        let unknown: Vec<RunId> = self
+            .lives
+            .iter()
+            .filter(|(run, life)| life.records == 0 && !life.lost && !kernel.table.contains_key(run))
+            .map(|(run, _)| *run)
+            .collect();
+        for run in unknown {
+            // The keeper was never asked for it: for everybody but this world it never was.
+            let life = self.lives.remove(&run).expect("it was just found");
+            self.names.remove(&life.shown);
+            let count = self.counts.entry(life.id).or_default();
+            count.runs -= 1;
+            count.restarts = count.restarts.saturating_sub(1);
+        }
+    }
+
+    pub fn lost_everything(&mut self) {
+        self.waiting.clear();
+        for life in self.lives.values_mut().filter(|life| life.records == 0) {
+            life.lost = true;
+        }
+    }
+
+    pub fn heard_of_end(&mut self, run: RunId) {
+        if let Some(life) = self.lives.get_mut(&run) {
+            life.heard_of_end = true;
+        }
+    }
+
+    pub fn shown(&self, run: RunId) -> String {
+        self.lives.get(&run).map_or_else(|| format!("run {}", run.0), |life| life.shown.clone())
+    }
+
+    pub fn nobody_waits(&self, story: &str) {
+        if let Some(ticket) = self.waiting.first() {
+            broken("each client is answered", &format!("{ticket:?} still waits"), story);
+        }
+    }
+
+    pub fn deadline_moves_on(&self, now: Now, deadline: Option<Mono>, story: &str) {
+        if deadline.is_some_and(|at| at <= now.mono) {
+            broken("a Due never leaves a deadline in the past", &format!("{deadline:?} at {:?}", now.mono), story);
+        }
+    }
+
+    pub fn bye(&mut self, kernel: &Kernel, story: &str) {
+        for (run, kept) in &kernel.table {
+            if kept.main_lives() {
+                broken("nothing lives when stead ends", &self.shown(*run), story);
+            }
+        }
+        self.nobody_waits(story);
+        self.told_to_end = 0;
+    }
+
+    /// Every run that is over has its record.
+    pub fn all_is_written(&self, kernel: &Kernel, story: &str) {
+        for (run, life) in &self.lives {
+            let expected = u32::from(!kernel.table.contains_key(run) && (!life.lost || life.start_lines > 0));
+            if life.records != expected {
+                let detail = format!("{} has {} records, not {expected}", life.shown, life.records);
+                broken("exactly one record per run", &detail, story);
+            }
+        }
+    }
+
+    /// The daemon is about to do this.
+    pub fn performed(&mut self, now: Now, action: &Action, world: (&Kernel, &Disk, &Fleet), story: &str) {
+        let (kernel, disk, fleet) = world;
+        match action {
+            Action::Spawn(order) => self.spawn(order, kernel, story),
+            Action::Signal { run, to, signal } => self.signal(now, *run, *to, *signal, kernel, story),
+            Action::Journal { line, .. } => self.journal(line, kernel, fleet, story),
+            Action::Forget { run } => {
+                if self.lives.get(run).is_none_or(|life| life.records != 1) {
+                    broken("forgotten only after its record", &self.shown(*run), story);
+                }
+            }
+            Action::Reply { result: Ok(_), .. } => {
+                if wishes(&disk.wanted) != wishes(&fleet.wanted("")) {
+                    broken("Persist before the client's answer", "the wishes on disk are others", story);
+                }
+            }
+            Action::Note { .. }
+            | Action::Finish { .. }
+            | Action::Persist
+            | Action::Save { .. }
+            | Action::Reply { .. }
+            | Action::Flush { .. }
+            | Action::Release { .. }
+            | Action::Bye => {}
+        }
+    }
+
+    fn spawn(&mut self, order: &Order, kernel: &Kernel, story: &str) {
+        let shown = format!("{}#{}", order.note.instance, order.note.seq);
+        for (run, kept) in kernel.table.iter().filter(|(_, kept)| kept.note.instance == order.note.instance) {
+            let mode = self.lives.get(run).map(|life| life.stop.kill_mode);
+            if kept.main_lives() || (kept.lives() && mode != Some(KillMode::Main)) {
+                broken("at most one live run per instance", &format!("{shown} beside {}", self.shown(*run)), story);
+            }
+        }
+        let open = |(run, life): &(&RunId, &Life)| {
+            life.id == order.note.id && life.records == 0 && (life.start_lines > 0 || kernel.table.contains_key(run))
+        };
+        if let Some((_, life)) = self.lives.iter().find(open) {
+            broken("Journal before the next Spawn", &format!("{shown}, and {} has no record", life.shown), story);
+        }
+        if !self.names.insert(shown.clone()) {
+            broken("the name of a run never comes again", &shown, story);
+        }
+        if self.lives.last_key_value().is_some_and(|(last, _)| *last >= order.run) {
+            broken("the number of a run never comes again", &format!("{:?}", order.run), story);
+        }
+        let starting = kernel.table.values().filter(|kept| kept.state == HeldState::Starting).count();
+        if starting >= 2 * self.cpus {
+            broken("at most two starts per processor at once", &format!("{shown} is one more"), story);
+        }
+        if !order.environment.contains_key("PATH") {
+            broken("every run has its client's environment", &shown, story);
+        }
+        let count = self.counts.entry(order.note.id).or_default();
+        count.runs += 1;
+        count.restarts += u64::from(count.runs > 1);
+        self.lives.insert(
+            order.run,
+            Life {
+                shown,
+                id: order.note.id,
+                stop: order.spec.stop.clone(),
+                records: 0,
+                start_lines: 0,
+                told: None,
+                heard_of_end: false,
+                lost: false,
+            },
+        );
+    }
+
+    fn signal(&mut self, now: Now, run: RunId, to: To, signal: Signal, kernel: &Kernel, story: &str) {
+        let shown = self.shown(run);
+        let detail = format!("{signal} to {to:?} of {shown}");
+        let (Some(life), Some(kept)) = (self.lives.get_mut(&run), kernel.table.get(&run)) else {
+            broken("no signal to what is not there", &detail, story);
+        };
+        if life.heard_of_end && (to == To::Main || life.stop.kill_mode == KillMode::Main) {
+            broken("no signal to an ended pid", &detail, story);
+        }
+        if kept.state == HeldState::Starting {
+            broken("no signal before the exec", &detail, story);
+        }
+        if self.signal_verb {
+            return;
+        }
+        let intent = kept.note.intent.as_ref();
+        if !life.heard_of_end && intent.is_none() {
+            broken("Note before the first signal of a stop", &detail, story);
+        }
+        if signal != Signal::KILL {
+            life.told.get_or_insert(now.mono);
+            return;
+        }
+        let mixed = life.heard_of_end && life.stop.kill_mode == KillMode::Mixed && intent.is_some();
+        let grace_over = life.told.is_some_and(|at| now.mono >= at + life.stop.kill_timeout);
+        if !grace_over && !mixed && self.told_to_end < 2 {
+            broken("the grace period is kept", &format!("{detail}, told at {:?}", life.told), story);
+        }
+    }
+
+    fn journal(&mut self, line: &Line, kernel: &Kernel, fleet: &Fleet, story: &str) {
+        let shown = format!("{}#{}", line.instance, line.seq);
+        let count = self.counts.entry(line.id).or_default();
+        match &line.entry {
+            Entry::Start { .. } => {
+                if let Some(life) = self.lives.get_mut(&line.run) {
+                    life.start_lines += 1;
+                }
+            }
+            Entry::Asked { .. } => {}
+            Entry::Reset { .. } => *count = Count { runs: count.runs, ..Count::default() },
+            Entry::End { record, .. } => {
+                count.total += 1;
+                if record.planned && line.streak.short > count.short {
+                    broken("planned restarts never use up max_restarts", &shown, story);
+                }
+                count.short = line.streak.short;
+                let Some(life) = self.lives.get_mut(&line.run) else {
+                    broken("no record without a run", &shown, story);
+                };
+                life.records += 1;
+                if life.records > 1 {
+                    broken("exactly one record per run", &format!("{shown} has a second"), story);
+                }
+                let state = kernel.table.get(&line.run);
+                let policy = fleet
+                    .instance(line.id)
+                    .and_then(|one| fleet.app(&one.app))
+                    .map(|app| app.spec.policy.clone())
+                    .unwrap_or_default();
+                let truth = match state.map(|kept| (&kept.state, &kept.note.intent)) {
+                    _ if life.lost => Cause::Lost,
+                    None | Some((HeldState::Failed { .. }, _)) => Cause::SpawnFailed,
+                    Some((HeldState::Ended { exit }, Some(intent))) if intent.since <= exit.at.mono => intent.why.cause,
+                    Some((HeldState::Ended { exit }, _)) => cause(exit, &policy),
+                    Some((HeldState::Starting | HeldState::Live, _)) => {
+                        broken("no record of a run that lives", &shown, story);
+                    }
+                };
+                if record.cause != truth {
+                    let detail = format!("{shown}: {} is written, {} is true", record.cause.word(), truth.word());
+                    broken("the record has the true cause", &detail, story);
+                }
+                if let Some((HeldState::Ended { exit }, kept)) = state.map(|kept| (&kept.state, kept)) {
+                    let uptime = exit.at.mono - kept.started.mono;
+                    let status = match (record.exit_code, record.signal) {
+                        (Some(code), None) => ExitStatus::Code(code),
+                        (None, Some(signal)) => ExitStatus::Signal { signal, core_dumped: record.core_dumped },
+                        _ => broken("code and signal are never mixed", &shown, story),
+                    };
+                    if status != exit.status || record.uptime_ms != Some(uptime) || record.ended_at != exit.at.wall {
+                        broken("the record has the true status and times", &format!("{record:?}"), story);
+                    }
+                    if record.started_at != Some(kept.started.wall) {
+                        broken("the record has the true start", &format!("{record:?}"), story);
+                    }
+                }
+            }
+        }
+        let said = (line.tally.total, line.tally.restarts);
+        if said != (count.total, count.restarts) {
+            let detail = format!("{shown}: {said:?} is written, {:?} is true", (count.total, count.restarts));
+            broken("the tally counts every record and every restart", &detail, story);
+        }
+    }
+}
+
+fn cause(exit: &Exit, policy: &Policy) -> Cause {
+    match exit.status {
+        ExitStatus::Code(0) => Cause::Success,
+        ExitStatus::Code(code) if policy.stop_exit_codes.contains(&code) => Cause::Success,
+        ExitStatus::Code(_) => Cause::ExitCode,
+        ExitStatus::Signal { core_dumped: true, .. } => Cause::CoreDump,
+        ExitStatus::Signal { core_dumped: false, .. } => Cause::Signal,
+    }
+}
+
+/// The part of the wanted set that is somebody's wish.
+pub fn wishes(wanted: &Wanted) -> Wanted {
+    Wanted { version: 0, boot_id: String::new(), first_run: 0, next_id: 0, next_run: 0, ..wanted.clone() }
+}
+
+/// How long a story has to be quiet to be called settled: longer than any delay of the policy.
+pub const QUIET: Millis = Millis(120_000);
+
+/// Says which law was broken, and what led to it.
+pub fn broken(law: &str, detail: &str, story: &str) -> ! {
+    let lines: Vec<&str> = story.lines().collect();
+    let from = lines.len().saturating_sub(80);
+    panic!("law broken: {law}: {detail}\nafter:\n{}\n", lines[from..].join("\n"));
+}

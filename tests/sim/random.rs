@@ -1,0 +1,383 @@
+//! Chance writes the stories: specs, tempers, commands, daemons that die between any two actions. `PROPTEST_CASES` says how many.
+
+use crate::app::plain;
+use crate::kernel::{Start, Temper, WhenTold};
+use crate::laws::{self, broken};
+use crate::world::{World, apply};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::FileFailurePersistence;
+use std::fmt;
+use stead::core::change::{self, Effect};
+use stead::core::clock::Millis;
+use stead::core::command::Command;
+use stead::core::event::ExitStatus;
+use stead::core::fleet::Fleet;
+use stead::core::instance::{Instance, Phase, Want};
+use stead::core::record::{NextAction, SpawnFailure};
+use stead::core::spec::{KillMode, Policy, Signal, Spec, Stop};
+
+/// Names such that one app's instance may be called as another app.
+const NAMES: [&str; 3] = ["api", "api-1", "web"];
+
+#[derive(Clone)]
+struct Plan {
+    cpus: usize,
+    latency: u64,
+    apps: Vec<AppPlan>,
+    /// Each after some milliseconds.
+    deeds: Vec<(u64, Deed)>,
+}
+
+/// On few lines: a plan that failed is to be read.
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = format!("{} cpus, latency {}", self.cpus, self.latency);
+        let apps: String = self.apps.iter().map(|app| format!("\n  {app:?}")).collect();
+        let deeds: String = self.deeds.iter().map(|deed| format!("\n  {deed:?}")).collect();
+        write!(f, "{head}{apps}{deeds}")
+    }
+}
+
+#[derive(Clone, Debug)]
+struct AppPlan {
+    instances: Option<u32>,
+    autostart: bool,
+    policy: Policy,
+    stop: Stop,
+    /// Of the first, second … run; later ones live.
+    tempers: Vec<Temper>,
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Ask {
+        verb: Verb,
+        wait: bool,
+    },
+    /// The file changes: something that takes a restart, or something that does not.
+    Edit {
+        app: usize,
+        restart: bool,
+    },
+    DaemonDies,
+    DaemonDiesAfter(usize),
+    KeeperDies,
+    Reboot,
+    Term,
+    StartStead,
+}
+
+#[derive(Clone, Debug)]
+enum Verb {
+    StartFile,
+    Start(usize),
+    Stop(usize),
+    Restart(usize),
+    Reload(usize),
+    Delete(usize),
+    Scale(usize, u32),
+    Reset(usize),
+    Hup(usize),
+    Save,
+    Resurrect,
+    Kill,
+}
+
+fn temper() -> impl Strategy<Value = Temper> {
+    let start = prop_oneof![
+        8 => select(vec![1, 5, 80]).prop_map(|ms| Start::After(Millis(ms))),
+        1 => Just(Start::Fails(SpawnFailure { stage: "exec".into(), errno: "ENOENT".into() })),
+        1 => Just(Start::Unprepared(SpawnFailure { stage: "log".into(), errno: "EACCES".into() })),
+    ];
+    let status = prop_oneof![
+        3 => select(vec![0, 1, 3]).prop_map(ExitStatus::Code),
+        1 => Just(ExitStatus::Signal { signal: Signal(11), core_dumped: true }),
+        1 => Just(ExitStatus::Signal { signal: Signal::KILL, core_dumped: false }),
+    ];
+    let life = prop_oneof![
+        2 => Just(None),
+        3 => (select(vec![0, 1, 20, 900, 1_100, 31_000]), status).prop_map(|(ms, status)| Some((Millis(ms), status))),
+    ];
+    let when_told = prop_oneof![
+        4 => (select(vec![0, 10, 90, 1_000]), select(vec![None, Some(0), Some(3)]))
+            .prop_map(|(ms, code)| WhenTold::Ends(Millis(ms), code)),
+        1 => Just(WhenTold::Ignores),
+    ];
+    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>()).prop_map(
+        |(start, life, when_told, children, stubborn_children)| Temper {
+            start,
+            life,
+            when_told,
+            children,
+            stubborn_children,
+        },
+    )
+}
+
+fn app() -> impl Strategy<Value = AppPlan> {
+    let policy = (
+        prop::bool::weighted(0.8),
+        select(vec![0, 50, 2_000]),
+        select(vec![None, None, Some(100)]),
+        select(vec![0, 1, 2, 3, 16]),
+        select(vec![vec![], vec![3]]),
+    )
+        .prop_map(|(autorestart, delay, exp, max_restarts, codes)| Policy {
+            autorestart,
+            restart_delay: Millis(delay),
+            exp_backoff_restart_delay: exp.map(Millis),
+            max_restarts,
+            stop_exit_codes: codes.into_iter().collect(),
+            ..Policy::default()
+        });
+    let stop = (select(vec![100, 1_600]), select(vec![KillMode::Tree, KillMode::Mixed, KillMode::Main]))
+        .prop_map(|(timeout, kill_mode)| Stop { kill_timeout: Millis(timeout), kill_mode, ..Stop::default() });
+    (select(vec![None, None, Some(1), Some(2), Some(3)]), prop::bool::weighted(0.85), policy, stop, vec(temper(), 0..6))
+        .prop_map(|(instances, autostart, policy, stop, tempers)| AppPlan {
+            instances,
+            autostart,
+            policy,
+            stop,
+            tempers,
+        })
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let app = || 0..NAMES.len() + 1;
+    let verb = prop_oneof![
+        3 => Just(Verb::StartFile),
+        3 => app().prop_map(Verb::Start),
+        4 => app().prop_map(Verb::Stop),
+        3 => app().prop_map(Verb::Restart),
+        1 => app().prop_map(Verb::Reload),
+        3 => app().prop_map(Verb::Delete),
+        3 => (0..NAMES.len(), 1..5u32).prop_map(|(app, count)| Verb::Scale(app, count)),
+        2 => app().prop_map(Verb::Reset),
+        1 => app().prop_map(Verb::Hup),
+        1 => Just(Verb::Save),
+        1 => Just(Verb::Resurrect),
+        1 => Just(Verb::Kill),
+    ];
+    prop_oneof![
+        12 => (verb, prop::bool::weighted(0.7)).prop_map(|(verb, wait)| Deed::Ask { verb, wait }),
+        2 => (0..NAMES.len(), any::<bool>()).prop_map(|(app, restart)| Deed::Edit { app, restart }),
+        2 => Just(Deed::DaemonDies),
+        4 => (0..8usize).prop_map(Deed::DaemonDiesAfter),
+        1 => Just(Deed::KeeperDies),
+        1 => Just(Deed::Reboot),
+        1 => Just(Deed::Term),
+        1 => Just(Deed::StartStead),
+    ]
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let gap = select(vec![0, 0, 1, 4, 12, 100, 1_700, 40_000]);
+    (1..3usize, select(vec![0, 0, 3, 30]), vec(app(), 1..=NAMES.len()), vec((gap, deed()), 0..25))
+        .prop_map(|(cpus, latency, apps, deeds)| Plan { cpus, latency, apps, deeds })
+}
+
+/// Lets a plan happen, and then lets it come to rest.
+fn live(plan: &Plan, wall_steps: &[i64]) -> World {
+    let mut world = World::new(plan.cpus);
+    world.latency = Millis(plan.latency);
+    let mut file: Vec<Spec> = NAMES.iter().zip(&plan.apps).map(|(name, app)| spec(name, app)).collect();
+    for (name, app) in NAMES.iter().zip(&plan.apps) {
+        for (seq, temper) in app.tempers.iter().enumerate() {
+            let instances = (0..5).map(|slot| format!("{name}-{slot}")).chain([(*name).to_owned()]);
+            for instance in instances {
+                world.tempers.insert(format!("{instance}#{}", seq + 1), temper.clone());
+            }
+        }
+    }
+    world.ask(apply(&file), true);
+    let mut steps = wall_steps.iter();
+    for (gap, deed) in &plan.deeds {
+        world.pass(Millis(*gap));
+        if let Some(by) = steps.next() {
+            world.wall_steps(*by);
+        }
+        happens(&mut world, &mut file, deed);
+    }
+    world.pass(laws::QUIET);
+    world.start_stead();
+    world.pass(laws::QUIET);
+    rests(&mut world);
+    ask_again(&mut world, &file);
+    world
+}
+
+fn happens(world: &mut World, file: &mut [Spec], deed: &Deed) {
+    match deed {
+        Deed::Ask { verb, wait } => {
+            world.ask(command(verb, file), *wait);
+        }
+        Deed::Edit { app, restart } => {
+            let Some(spec) = file.get_mut(*app) else { return };
+            if *restart {
+                let value = spec.env.len().to_string();
+                spec.env.insert(format!("K{value}"), value);
+            } else {
+                spec.policy.autorestart = !spec.policy.autorestart;
+            }
+        }
+        Deed::DaemonDies => world.daemon_dies(),
+        Deed::DaemonDiesAfter(actions) => world.daemon_dies_after(*actions),
+        Deed::KeeperDies => world.keeper_dies(),
+        Deed::Reboot => world.reboot(),
+        Deed::Term => world.term(),
+        Deed::StartStead => world.start_stead(),
+    }
+}
+
+fn command(verb: &Verb, file: &[Spec]) -> Command {
+    let targets = |app: &usize| vec![NAMES.get(*app).map_or("all", |name| name).to_owned()];
+    match verb {
+        Verb::StartFile => apply(file),
+        Verb::Start(app) => Command::Start { targets: targets(app) },
+        Verb::Stop(app) => Command::Stop { targets: targets(app) },
+        Verb::Restart(app) => Command::Restart { targets: targets(app), environment: None },
+        Verb::Reload(app) => Command::Reload { targets: targets(app) },
+        Verb::Delete(app) => Command::Delete { targets: targets(app) },
+        Verb::Scale(app, count) => Command::Scale { app: NAMES[*app].into(), count: *count },
+        Verb::Reset(app) => Command::Reset { targets: targets(app) },
+        Verb::Hup(app) => Command::Signal { signal: Signal::HUP, targets: targets(app) },
+        Verb::Save => Command::Save { force: false },
+        Verb::Resurrect => Command::Resurrect,
+        Verb::Kill => Command::Kill,
+    }
+}
+
+fn spec(name: &str, app: &AppPlan) -> Spec {
+    Spec {
+        instances: app.instances,
+        autostart: app.autostart,
+        policy: app.policy.clone(),
+        stop: app.stop.clone(),
+        ..plain(name)
+    }
+}
+
+/// After a long quiet, everything is where it should be.
+fn rests(world: &mut World) {
+    let story = world.transcript.clone();
+    world.laws.nobody_waits(&story);
+    world.laws.all_is_written(&world.kernel, &story);
+    let fleet = world.fleet.as_ref().expect("a daemon lives");
+    for one in fleet.instances() {
+        came_true(fleet, one, &story);
+    }
+    for (run, kept) in &world.kernel.table {
+        if kept.lives() && fleet.instance_of(*run).is_none() {
+            broken("nothing lives that nobody knows", &format!("{}#{}", kept.note.instance, kept.note.seq), &story);
+        }
+    }
+    no_daemon_makes_a_difference(world);
+}
+
+fn came_true(fleet: &Fleet, one: &Instance, story: &str) {
+    let detail = format!("{} is {:?}", one.name, one.phase);
+    match (one.want, &one.phase) {
+        (Want::Gone, _) => broken("what is deleted goes", &detail, story),
+        (Want::Down, Phase::Stopped) => {}
+        (Want::Down, _) => broken("what is wanted down goes down", &detail, story),
+        (Want::Up, Phase::Stopped) => {
+            if one.last.as_ref().is_none_or(|last| last.next.action != NextAction::Stop) {
+                broken("what is wanted up goes up", &detail, story);
+            }
+        }
+        (Want::Up, Phase::Queued) => broken("everybody gets a turn", &detail, story),
+        (Want::Up, Phase::Online { run, .. }) => {
+            let wish = &fleet.app(&one.app).expect("an instance has an app").spec;
+            let differences = change::between(&run.spec, wish);
+            if differences.iter().any(|one| one.effect == Effect::Restart) {
+                broken("what runs is what is wished", &format!("{}: {differences:?}", one.name), story);
+            }
+        }
+        (
+            Want::Up,
+            Phase::Errored { .. }
+            | Phase::Waiting { .. }
+            | Phase::Starting { .. }
+            | Phase::Stopping { .. }
+            | Phase::Ending { .. },
+        ) => {}
+    }
+}
+
+/// A daemon that dies at rest is replaced by one that knows the same.
+fn no_daemon_makes_a_difference(world: &mut World) {
+    let known = |world: &World| -> Vec<String> {
+        let fleet = world.fleet.as_ref().expect("a daemon lives");
+        // What moves in these milliseconds, moves in either case.
+        let still = |one: &&Instance| {
+            one.deadline().is_none_or(|at| at > world.now.mono + Millis(50))
+                && matches!(
+                    one.phase,
+                    Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Online { .. }
+                )
+        };
+        let show = |one: &Instance| {
+            let last = one.last.as_ref().map(|last| last.run.clone());
+            format!(
+                "{:?} {} {:?} {:?} seq {} {:?} {:?} {last:?}",
+                one.id, one.name, one.want, one.phase, one.seq, one.tally, one.streak
+            )
+        };
+        fleet.instances().filter(still).map(show).collect()
+    };
+    let before = known(world);
+    world.daemon_dies();
+    world.pass(Millis(10));
+    let after = known(world);
+    for line in before {
+        let id = line.split(' ').next().expect("an id");
+        if let Some(now) = after.iter().find(|now| now.split(' ').next() == Some(id))
+            && *now != line
+        {
+            let detail = format!("\nbefore: {line}\nafter:  {now}\n");
+            broken("a restart of the daemon loses and doubles nothing", &detail, &world.transcript);
+        }
+    }
+}
+
+/// `start FILE` twice: the second changes nothing that lives.
+fn ask_again(world: &mut World, file: &[Spec]) {
+    world.ask(apply(file), true);
+    world.pass(laws::QUIET);
+    world.transcript.push_str("(the same file again)\n");
+    let from = world.transcript.len();
+    world.ask(apply(file), true);
+    let answered = world.transcript[from..].to_owned();
+    for forbidden in ["note ", " of ", "journal: "] {
+        if answered.lines().any(|line| line.contains(forbidden) && !line.contains("asks: ")) {
+            broken("the same file again is no action", &answered, &world.transcript);
+        }
+    }
+}
+
+fn config(share: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
+    ProptestConfig {
+        cases: (cases / share).max(1),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/sim/regressions.txt"))),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config(1))]
+    #[test]
+    fn the_laws_hold_in_every_world(plan in plan()) {
+        live(&plan, &[]);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(5))]
+    #[test]
+    fn steps_of_the_wall_clock_change_nothing(plan in plan(), steps in vec(-10_000_000..10_000_000i64, 25)) {
+        prop_assert_eq!(live(&plan, &steps).transcript, live(&plan, &[]).transcript);
+    }
+}
