@@ -1,5 +1,6 @@
 //! The only door to Linux. It reads, writes and signals, and decides nothing.
 
+pub mod cgroup;
 pub mod clock;
 pub mod file;
 pub mod pipe;
