@@ -25,12 +25,13 @@ pub struct Ecosystem {
     pub warnings: Vec<Problem>,
 }
 
-/// Whether an argument of `start` is an ecosystem file, by its name alone: `-`, `*.yaml`, `*.yml`, `*.json`, and PM2's
-/// `*.config.js`, which [`read`] refuses with what to do.
+/// Whether an argument of `start` is an ecosystem file, by its name alone: `-`, `*.yaml`, `*.yml`, `*.json` (`.example` may
+/// follow), and PM2's `*.config.js`, which [`read`] refuses with what to do.
 #[must_use]
 pub fn is_ecosystem(argument: &str) -> bool {
     let endings = [".yaml", ".yml", ".json", ".config.js", ".config.cjs", ".config.mjs"];
-    argument == "-" || endings.iter().any(|ending| argument.ends_with(ending))
+    let name = argument.strip_suffix(".example").unwrap_or(argument);
+    name == "-" || endings.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Reads an ecosystem file; `-` is the standard input. Relative paths in it are relative to it.
@@ -38,14 +39,11 @@ pub fn is_ecosystem(argument: &str) -> bool {
 /// # Errors
 /// Everything that is wrong with it, in order of line.
 pub fn read(path: &Path, env_name: Option<&str>, around: &Surroundings<'_>) -> Result<Ecosystem, Problems> {
-    let full = around.cwd.join(path);
-    let text = load(&full, path)?;
-    // The standard input has no directory: its paths are the caller's.
-    let (file, base) = if path == Path::new("-") {
-        (Path::new("stdin"), around.cwd.as_path())
-    } else {
-        (path, full.parent().unwrap_or(&around.cwd))
-    };
+    let file = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+    let full = around.cwd.join(file);
+    let text = load(&full, file)?;
+    // A pipe has no directory of its own: `-`, and the shell's `<(…)`, which is /dev/fd/63.
+    let base = if full.starts_with("/dev") { &around.cwd } else { full.parent().unwrap_or(&around.cwd) };
     let (tree, mut problems) = parse(&text, file);
     let Some(tree) = tree.filter(|tree| !tree.is_empty()) else {
         if problems.is_empty() {

@@ -401,7 +401,9 @@ fn every_attribute_of_the_table_is_accepted_and_each_used_one_is_read() {
 
 #[test]
 fn a_file_is_known_by_its_name() {
-    for name in ["-", "a/ecosystem.yaml", "x.yml", "pm2.json", "ecosystem.config.js", "x.config.cjs"] {
+    for name in
+        ["-", "a/ecosystem.yaml", "x.yml", "pm2.json", "ecosystem.config.js", "x.config.cjs", "ecosystem.yaml.example"]
+    {
         assert!(ecosystem::is_ecosystem(name), "{name}");
     }
     for name in ["app.js", "app.py", "web", "yaml", "config.js"] {

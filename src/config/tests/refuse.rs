@@ -139,10 +139,7 @@ fn files_that_cannot_be_read_are_named() {
     let world = World::new();
     let errors = |name: &str| world.told(&world.read_file(name, None).unwrap_err().to_string());
     assert_eq!(errors("gone.yaml"), "gone.yaml: could not be read: no such file or directory");
-    assert_eq!(
-        errors("api"),
-        "api: could not be read: is a directory\n  hint: name the file in it, such as `ecosystem.yaml`"
-    );
+    assert_eq!(errors("api"), "api: could not be read: is a directory\n  hint: name the file in it");
     let js = "stead reads YAML and JSON, not JavaScript\n  hint: convert it: node -e 'console.log(JSON.stringify(require(\"./ecosystem.config.js\")))' > ecosystem.json";
     assert_eq!(errors("ecosystem.config.js"), format!("ecosystem.config.js: {js}"));
 }
