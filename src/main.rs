@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -40,9 +41,12 @@ fn command_line() -> ExitCode {
 /// The keeper in the background. `anew`: in the place of one that was killed.
 fn keep(anew: bool) -> io::Result<()> {
     let home = home_variable()?;
+    // The last words of a daemon that panics.
+    let stderr = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(home.join("stead.log"));
+    let daemon_stderr = stderr.ok().map(Into::into);
     if anew {
         let lock = os::file::lock(&home.join("lock"), Duration::from_secs(10))?;
-        return keeper::run(keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr: None }, || {});
+        return keeper::run(keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr }, || {});
     }
     let lock = File::from(os::process::inherited(os::role::LOCK_FD)?);
     // Closed with the first word: who started us reads to its end.
@@ -52,7 +56,7 @@ fn keep(anew: bool) -> io::Result<()> {
             let _ = pipe.write_all(word.as_bytes());
         }
     };
-    let start = keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr: None };
+    let start = keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr };
     let result = keeper::run(start, || say(os::role::READY));
     if let Err(error) = &result {
         say(&error.to_string());

@@ -9,6 +9,7 @@ pub mod connect;
 pub mod home;
 mod progress;
 pub mod render;
+mod tail;
 
 use crate::core::command::{Refusal, RefusalKind};
 use connect::Daemon;

@@ -25,8 +25,8 @@ pub struct Ecosystem {
     pub warnings: Vec<Problem>,
 }
 
-/// Whether an argument of `start` is an ecosystem file, by its name alone: `-`, `*.yaml`, `*.yml`, `*.json` (`.example` may
-/// follow), and PM2's `*.config.js`, which [`read`] refuses with what to do.
+/// Whether an argument of `start` is an ecosystem file, by its name alone: `-`, `*.yaml`, `*.yml`, `*.json`, each also with
+/// `.example` behind it, and PM2's `*.config.js`, which [`read`] refuses with what to do.
 #[must_use]
 pub fn is_ecosystem(argument: &str) -> bool {
     let endings = [".yaml", ".yml", ".json", ".config.js", ".config.cjs", ".config.mjs"];

@@ -104,6 +104,9 @@ impl Fleet {
             match self.apps.get_mut(&name).filter(|app| app.count > 0) {
                 Some(app) => {
                     changes = change::between(&app.spec, &spec);
+                    if app.is_unknown() {
+                        app.environment = environment.clone();
+                    }
                     app.spec = Arc::new(spec);
                     app.count = count;
                 }
@@ -158,10 +161,9 @@ impl Fleet {
             Effect::None => (Standing::Left, ChangeKind::Unchanged),
             Effect::Live | Effect::Restart => (Standing::Left, ChangeKind::Updated),
         };
-        let last = self.next_run - 1;
         let after = match (&standing, &instance.phase) {
-            (Standing::Up | Standing::Cycle, _) | (Standing::Left, Phase::Queued) => Some(last),
-            (Standing::Left, Phase::Starting { run, .. }) => Some(run.id.0 - 1),
+            (Standing::Up | Standing::Cycle, _) | (Standing::Left, Phase::Queued) => Some(self.last_run()),
+            (Standing::Left, Phase::Starting { run, .. }) => Some(RunId(run.id.0 - 1)),
             (
                 Standing::Left,
                 Phase::Stopped
@@ -172,14 +174,15 @@ impl Fleet {
                 | Phase::Ending { .. },
             ) => None,
         };
-        wait.goals.extend(after.map(|after| (id, instance.name.clone(), Goal::UpAfter(RunId(after)))));
+        wait.goals.extend(after.map(|after| (id, instance.name.clone(), Goal::UpAfter(after))));
         wait.reply.changes.push(changed(instance.name.clone(), kind, detail));
         standing
     }
 
     fn start(&mut self, now: Now, targets: &[String], wait: &mut Wait, out: &mut Vec<Action>) -> Result<(), Refusal> {
         let ids = self.targets(targets)?;
-        let after = RunId(self.next_run - 1);
+        self.refuse_unknown(&ids)?;
+        let after = self.last_run();
         let mut wishes = Vec::new();
         for id in ids {
             let instance = &self.instances[&id];
@@ -219,7 +222,7 @@ impl Fleet {
                 _ => ChangeKind::Stopped,
             };
             wait.reply.changes.push(changed(instance.name.clone(), kind, None));
-            wait.goals.push((*id, instance.name.clone(), Goal::Down));
+            wait.goals.push((*id, instance.name.clone(), Goal::DownUpTo(self.last_run())));
         }
         let why = Why { cause: Cause::Manual, actor: Some(actor.clone()) };
         self.wish(now, &ids, Want::Down, |_| Input::Down { why: why.clone(), gone: false }, out);
@@ -238,6 +241,7 @@ impl Fleet {
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let ids = self.targets(targets)?;
+        self.refuse_unknown(&ids)?;
         if let Some(environment) = environment.map(Arc::new) {
             for id in &ids {
                 if let Some(app) = self.apps.get_mut(&self.instances[id].app) {
@@ -246,7 +250,7 @@ impl Fleet {
             }
             out.push(Action::Persist);
         }
-        let after = RunId(self.next_run - 1);
+        let after = self.last_run();
         for id in &ids {
             let instance = &self.instances[id];
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Restarted, None));
@@ -269,7 +273,7 @@ impl Fleet {
         for id in &ids {
             let instance = &self.instances[id];
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Deleted, None));
-            wait.goals.push((*id, instance.name.clone(), Goal::Down));
+            wait.goals.push((*id, instance.name.clone(), Goal::DownUpTo(self.last_run())));
             let app = instance.app.clone();
             if let Some(app) = self.apps.get_mut(&app) {
                 app.count = app.count.saturating_sub(1);
@@ -432,7 +436,7 @@ impl Fleet {
         for id in added {
             let name = self.instances[id].name.clone();
             if self.instances[id].want == Want::Up {
-                wait.goals.push((*id, name.clone(), Goal::UpAfter(RunId(self.next_run - 1))));
+                wait.goals.push((*id, name.clone(), Goal::UpAfter(self.last_run())));
                 wait.reply.changes.push(changed(name, ChangeKind::Started, None));
             } else {
                 wait.reply.changes.push(changed(name, ChangeKind::Added, Some("autostart is false".into())));
@@ -440,9 +444,14 @@ impl Fleet {
         }
         for id in gone {
             let name = self.instances[id].name.clone();
-            wait.goals.push((*id, name.clone(), Goal::Down));
+            wait.goals.push((*id, name.clone(), Goal::DownUpTo(self.last_run())));
             wait.reply.changes.push(changed(name, ChangeKind::Deleted, None));
         }
+    }
+
+    /// The last run that was given a number.
+    pub(super) fn last_run(&self) -> RunId {
+        RunId(self.next_run - 1)
     }
 
     pub(super) fn members(&self, name: &AppName) -> Vec<Id> {
@@ -473,6 +482,15 @@ impl Fleet {
         Ok(())
     }
 
+    /// What runs and is not known any more cannot be started again.
+    fn refuse_unknown(&self, ids: &[Id]) -> Result<(), Refusal> {
+        let mut apps = ids.iter().filter_map(|id| self.apps.get(&self.instances[id].app));
+        apps.find(|app| app.is_unknown()).map_or(Ok(()), |app| {
+            Err(Refusal::failed(format!("{}: what it is to run is not known any more", app.spec.name))
+                .hint("state.json was lost; `stead start FILE` with its file makes it known again"))
+        })
+    }
+
     pub(super) fn refuse_taken(&self, app: &AppName, names: &[String]) -> Result<(), Refusal> {
         let taken =
             self.instances.values().find(|one| one.app != *app && one.want != Want::Gone && names.contains(&one.name));
@@ -499,7 +517,7 @@ fn clash(app: &AppName, name: &str, other: &AppName) -> Refusal {
     Refusal {
         kind: RefusalKind::Usage,
         error: format!("an instance of {app} would be called `{name}`, as one of {other} is"),
-        hint: Some(format!("give one of them another name, or `stead delete {other}`")),
+        hint: Some("give one of them another name".into()),
     }
 }
 

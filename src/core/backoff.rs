@@ -9,6 +9,10 @@ use super::spec::Policy;
 /// A run that lives this long proves the app well: counts and delays start again. PM2's EXP_BACKOFF_RESET_TIMER.
 pub const STABLE: Millis = Millis(30_000);
 
+/// A spawn that fails does so at once: without a pause all tries would be over before what is missing could come, and a large
+/// `max_restarts` would keep the daemon busy with nothing else.
+pub const SPAWN_AGAIN: Millis = Millis(100);
+
 /// The longest delay of the exponential backoff. PM2's.
 pub const LONGEST_DELAY: Millis = Millis(15_000);
 
@@ -34,13 +38,19 @@ pub fn is_done(policy: &Policy, status: ExitStatus) -> bool {
     }
 }
 
+/// Did it live long enough to prove the app well? Never less than the file's own measure.
+#[must_use]
+pub fn is_stable(policy: &Policy, uptime: Millis) -> bool {
+    uptime >= STABLE.max(policy.min_uptime)
+}
+
 /// Decides what follows an unplanned end, and counts it.
 pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
     streak.recent.push_back(end.at);
     while streak.recent.len() > LOOP_ENDS {
         streak.recent.pop_front();
     }
-    if end.uptime >= STABLE {
+    if is_stable(policy, end.uptime) {
         streak.short = 0;
         streak.delay = None;
     } else if end.uptime < policy.min_uptime || end.status.is_none() {
@@ -71,6 +81,7 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
         None if policy.restart_delay == Millis(0) => (Millis(0), "autorestart".to_owned()),
         None => (policy.restart_delay, format!("restart_delay {}", policy.restart_delay)),
     };
+    let delay = if end.status.is_none() { delay.max(SPAWN_AGAIN) } else { delay };
     Next { action: NextAction::Restart, delay_ms: Some(delay), reason }
 }
 

@@ -38,6 +38,14 @@ pub struct App {
     pub created_at: Wall,
 }
 
+impl App {
+    /// Its wish was lost with the wanted set; only its runs told of it.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.spec.command.is_empty()
+    }
+}
+
 /// stead itself is to end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ending {
@@ -135,8 +143,10 @@ impl Fleet {
         if self.ending.is_some() {
             let live: Vec<Id> = self.instances.keys().copied().collect();
             for id in live {
-                if let Some(Phase::Stopping { intent, .. }) = self.instances.get_mut(&id).map(|one| &mut one.phase) {
-                    intent.kill_at = now.mono;
+                match self.instances.get_mut(&id).map(|one| &mut one.phase) {
+                    Some(Phase::Stopping { intent, .. }) => intent.kill_at = now.mono,
+                    Some(Phase::Ending { kill_at: Some(kill_at), .. }) => *kill_at = now.mono,
+                    _ => {}
                 }
                 self.input(now, id, Input::Due, out);
             }

@@ -75,6 +75,8 @@ pub enum Phase {
         left: u32,
         intent: Option<Intent>,
         kill_at: Option<Mono>,
+        /// Somebody wants another run after this one: it follows whatever the policy says.
+        again: bool,
     },
 }
 
@@ -197,7 +199,7 @@ impl Instance {
                 Phase::Starting { run, then: then.or(Some(why)) }
             }
             (Phase::Starting { run, then }, Input::End { why }) => Phase::Starting { run, then: then.or(Some(why)) },
-            (phase @ (Phase::Online { .. } | Phase::Stopping { .. } | Phase::Ending { .. }), Input::Up) => {
+            (phase @ Phase::Online { .. }, Input::Up) => {
                 self.want = Want::Up;
                 phase
             }
@@ -211,10 +213,15 @@ impl Instance {
                 self.stop(now, run, pid, why, out)
             }
             (Phase::Online { run, pid }, Input::End { why }) => self.stop(now, run, pid, why, out),
-            (phase @ (Phase::Stopping { .. } | Phase::Ending { .. }), Input::Cycle { .. }) => {
+            (phase @ Phase::Stopping { .. }, Input::Up | Input::Cycle { .. }) => {
                 self.want = Want::Up;
                 self.streak = Streak::default();
                 phase
+            }
+            (Phase::Ending { run, pid, exit, left, intent, kill_at, .. }, Input::Up | Input::Cycle { .. }) => {
+                self.want = Want::Up;
+                self.streak = Streak::default();
+                Phase::Ending { run, pid, exit, left, intent, kill_at, again: true }
             }
             (phase @ (Phase::Stopping { .. } | Phase::Ending { .. }), Input::Down { gone, .. }) => {
                 self.want = down(gone);
@@ -241,6 +248,7 @@ impl Instance {
                     status: None,
                     at: now,
                     uptime: Millis(0),
+                    again: false,
                     left: 0,
                     memory: Memory::default(),
                     evidence: Evidence { spawn: Some(failure), ..Evidence::default() },
@@ -255,16 +263,17 @@ impl Instance {
             (Phase::Stopping { run, pid, intent }, Input::Exited { exit, left }) => {
                 self.ending(now, run, pid, exit, Some(left), Some(intent), out)
             }
-            (Phase::Ending { run, pid, exit, left, intent, .. }, Input::Finished { facts }) => {
+            (Phase::Ending { run, pid, exit, left, intent, again, .. }, Input::Finished { facts }) => {
                 let uptime = exit.at.mono - run.started.mono;
                 // First cause sticks: a stop that was noted only after the death did not cause it.
                 let why = intent.filter(|intent| intent.since <= exit.at.mono).map(|intent| intent.why);
-                let verdict = cause::verdict(&run.spec.policy, why.as_ref(), &exit, uptime, &facts);
+                let verdict = cause::verdict(&spec.policy, why.as_ref(), &exit, uptime, &facts);
                 let end = Ended {
                     pid: Some(pid),
                     status: Some(exit.status),
                     at: exit.at,
                     uptime,
+                    again,
                     left,
                     memory: Memory {
                         cap_bytes: run.spec.max_memory_restart.map(|bytes| bytes.0),
@@ -294,7 +303,7 @@ impl Instance {
                 }
                 Phase::Stopping { run, pid, intent }
             }
-            (Phase::Ending { run, pid, exit, left, intent, kill_at }, Input::Due) => {
+            (Phase::Ending { run, pid, exit, left, intent, kill_at, again }, Input::Due) => {
                 let kill_at = match kill_at {
                     Some(at) if now.mono >= at => {
                         self.signal(&run, intent.as_ref(), To::Tree, Signal::KILL, out);
@@ -302,7 +311,7 @@ impl Instance {
                     }
                     at => at,
                 };
-                Phase::Ending { run, pid, exit, left, intent, kill_at }
+                Phase::Ending { run, pid, exit, left, intent, kill_at, again }
             }
             (
                 phase @ (Phase::Stopped
@@ -483,18 +492,20 @@ impl Instance {
         let kill_at = now.mono + run.spec.stop.kill_timeout;
         let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing };
         out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
-        self.send(run, pid, intent, out)
+        self.send(now, run, pid, intent, out)
     }
 
     /// Sends the kill signal of a stop whose intent is noted. Noted again behind it: a daemon that begins meanwhile neither leaves
     /// the signal out nor sends it twice, for many a program takes a second one as a wish to end without grace.
-    pub(super) fn send(&self, run: Run, pid: i32, intent: Intent, out: &mut Vec<Action>) -> Phase {
+    pub(super) fn send(&self, now: Now, run: Run, pid: i32, intent: Intent, out: &mut Vec<Action>) -> Phase {
         let to = match run.spec.stop.kill_mode {
             KillMode::Tree => To::Tree,
             KillMode::Mixed | KillMode::Main => To::Main,
         };
         out.push(Action::Signal { run: run.id, to, signal: run.spec.stop.kill_signal });
-        let intent = Intent { sent: Sent::KillSignal, ..intent };
+        // The grace period begins with the signal.
+        let kill_at = now.mono + run.spec.stop.kill_timeout;
+        let intent = Intent { kill_at, sent: Sent::KillSignal, ..intent };
         out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
         Phase::Stopping { run, pid, intent }
     }
@@ -527,7 +538,12 @@ impl Instance {
             }
         };
         out.push(Action::Finish { run: run.id, tree: stop.kill_mode != KillMode::Main });
-        Phase::Ending { run, pid, exit, left: left.unwrap_or(0), intent, kill_at }
+        // The policy has no say in the end of a stop: not even where the run ended by itself a moment before the signal.
+        let again = self.want == Want::Up
+            && intent
+                .as_ref()
+                .is_some_and(|intent| cause::is_planned(intent.why.cause) && intent.why.cause != Cause::Shutdown);
+        Phase::Ending { run, pid, exit, left: left.unwrap_or(0), intent, kill_at, again }
     }
 
     /// Writes the record and goes on as the policy says.
@@ -579,13 +595,14 @@ impl Instance {
     fn decide(&mut self, spec: &Arc<Spec>, verdict: &Verdict, end: &Ended) -> Next {
         let plain = |action, delay_ms, reason: &str| Next { action, delay_ms, reason: reason.to_owned() };
         // A run that lived long proves the app well, however it ended.
-        if end.uptime >= backoff::STABLE {
+        if backoff::is_stable(&spec.policy, end.uptime) {
             self.streak.short = 0;
             self.streak.delay = None;
         }
         match self.want {
             Want::Gone => return plain(NextAction::Delete, None, "deleted"),
             Want::Down => return plain(NextAction::Stop, None, "stopped on request"),
+            Want::Up if end.again => return plain(NextAction::Restart, Some(Millis(0)), "asked for"),
             Want::Up => {}
         }
         match verdict.cause {
@@ -644,6 +661,7 @@ struct Ended {
     status: Option<ExitStatus>,
     at: Now,
     uptime: Millis,
+    again: bool,
     left: u32,
     memory: Memory,
     evidence: Evidence,

@@ -10,7 +10,7 @@ use super::fleet::{App, Fleet};
 use super::instance::{Input, Instance, Phase, Run, Want};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Cause, Next, NextAction, SpawnFailure};
-use super::spec::{Env, Logs, Policy, Signal, Spec, Stop};
+use super::spec::{Env, Logs, Policy, Spec, Stop};
 use super::wait::{Goal, Wait};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -183,7 +183,7 @@ impl Fleet {
                 out.push(Action::Forget { run: run.run });
                 continue;
             }
-            fleet.ensure_instance(now, &run.note);
+            fleet.ensure_instance(now, &run.note, run.note.id.0 >= found.wanted.next_id);
             held.insert(run.note.id, run);
         }
         let ids: Vec<Id> = fleet.instances.keys().copied().collect();
@@ -208,7 +208,7 @@ impl Fleet {
         }
         let mut reply = Reply::default();
         let mut goals = Vec::new();
-        let after = RunId(self.next_run - 1);
+        let after = self.last_run();
         for app in saved.apps {
             let name = app.spec.name.clone();
             if self.apps.get(&name).is_none_or(|app| app.count == 0) {
@@ -284,7 +284,7 @@ impl Fleet {
             }
             HeldState::Live => {
                 instance.phase = match (held.note.intent, unwanted) {
-                    (Some(intent), _) if intent.sent == Sent::Nothing => instance.send(run, held.pid, intent, out),
+                    (Some(intent), _) if intent.sent == Sent::Nothing => instance.send(now, run, held.pid, intent, out),
                     (Some(intent), _) => Phase::Stopping { run, pid: held.pid, intent },
                     (None, Some(why)) => instance.stop(now, run, held.pid, why, out),
                     (None, None) => Phase::Online { run, pid: held.pid },
@@ -324,21 +324,24 @@ impl Fleet {
         };
     }
 
-    /// A run that the keeper holds for an instance that is not wanted any more (its deletion was written, its end was not) is
-    /// ended as any other.
-    fn ensure_instance(&mut self, now: Now, note: &RunNote) {
+    /// A run that the keeper holds for an instance that is not wanted. Where it was `never_wanted`, the wanted set was written before
+    /// it, or is lost: the run goes on, for nobody wished its end. Else its deletion was written and its end was not: it is ended.
+    fn ensure_instance(&mut self, now: Now, note: &RunNote, never_wanted: bool) {
         if self.instances.contains_key(&note.id) {
             return;
         }
         let Ok(name) = AppName::parse(&note.app) else { return };
         self.next_id = self.next_id.max(note.id.0 + 1);
-        self.apps.entry(name.clone()).or_insert_with(|| App {
+        let slot = note.instance.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('-')?.parse().ok());
+        let app = self.apps.entry(name.clone()).or_insert_with(|| App {
             spec: Arc::new(unknown_spec(&name)),
             environment: Arc::default(),
             count: 0,
             created_at: now.wall,
         });
-        let instance = Instance::new(note.id, name, u32::MAX, note.instance.clone(), Want::Gone);
+        app.count += u32::from(never_wanted);
+        let want = if never_wanted { Want::Up } else { Want::Gone };
+        let instance = Instance::new(note.id, name, slot.unwrap_or(0), note.instance.clone(), want);
         self.instances.insert(note.id, instance);
     }
 }
@@ -357,7 +360,7 @@ fn after(next: &Next, at: Mono, shown: Wall) -> Phase {
     }
 }
 
-/// The wish for a run whose wish is no longer known: end it as PM2 would.
+/// The wish for a run whose wish is no longer known: it is ended as PM2 would, and not started again.
 fn unknown_spec(name: &AppName) -> Spec {
     Spec {
         name: name.clone(),
@@ -369,8 +372,8 @@ fn unknown_spec(name: &AppName) -> Spec {
         instances: None,
         instance_var: String::new(),
         autostart: false,
-        policy: Policy::default(),
-        stop: Stop { kill_signal: Signal::INT, ..Stop::default() },
+        policy: Policy { autorestart: false, ..Policy::default() },
+        stop: Stop::default(),
         identity: None,
         umask: None,
         nice: None,

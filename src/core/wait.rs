@@ -18,8 +18,8 @@ pub struct Wait {
 pub enum Goal {
     /// A run later than this one has been online, or it failed, or (a job) it is done.
     UpAfter(RunId),
-    /// Nothing of it lives.
-    Down,
+    /// Neither this run nor an earlier one lives.
+    DownUpTo(RunId),
 }
 
 enum Progress {
@@ -52,14 +52,12 @@ impl Fleet {
 fn progress(instance: Option<&Instance>, name: &str, goal: Goal) -> Progress {
     let failed = |reason: String, tail: Vec<String>| Progress::Failed(Failure { name: name.to_owned(), reason, tail });
     match (goal, instance) {
-        (Goal::Down, None) => Progress::Reached,
+        (Goal::DownUpTo(_), None) => Progress::Reached,
         (Goal::UpAfter(_), None) => failed("deleted meanwhile".into(), Vec::new()),
-        (Goal::Down, Some(instance)) => match instance.phase {
-            // Wanted up again by somebody else: its end was reached, or is about to be undone; waiting longer serves nobody.
-            Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued => Progress::Reached,
-            Phase::Starting { .. } | Phase::Online { .. } | Phase::Stopping { .. } | Phase::Ending { .. } => {
-                Progress::Open
-            }
+        (Goal::DownUpTo(last), Some(instance)) => match instance.run() {
+            Some(run) if run.id <= last => Progress::Open,
+            // A later run: wanted up again by somebody else.
+            Some(_) | None => Progress::Reached,
         },
         (Goal::UpAfter(after), Some(instance)) => match &instance.phase {
             Phase::Online { run, .. } if run.id > after => Progress::Reached,

@@ -47,10 +47,10 @@ pub fn name(uid: u32) -> String {
     User::from_uid(uid.into()).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// Is it a file that we may execute?
+/// May we execute this file, or enter this folder? access(2) with X_OK.
 #[must_use]
 pub fn executable(path: &Path) -> bool {
-    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
+    access(path, AccessFlags::X_OK).is_ok()
 }
 
 fn could_not_ask(text: &str, errno: nix::errno::Errno) -> String {
@@ -79,9 +79,9 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_not_executable() {
+    fn a_program_and_a_folder_that_may_be_entered_are_executable() {
         assert!(executable(Path::new("/bin/sh")));
-        assert!(!executable(Path::new("/bin")));
+        assert!(executable(Path::new("/bin")));
         assert!(!executable(Path::new("/etc/passwd")));
     }
 }

@@ -45,8 +45,10 @@ pub struct Laws {
     pub cpus: usize,
     /// The command under way sends a signal of the client's choice.
     pub signal_verb: bool,
-    /// How often stead was told to end.
-    pub told_to_end: u32,
+    /// The keeper was told to end.
+    pub told_to_end: bool,
+    /// How often the present daemon was told to end; the second time means at once.
+    pub told_daemon: u32,
     lives: BTreeMap<RunId, Life>,
     names: BTreeSet<String>,
     counts: BTreeMap<Id, Count>,
@@ -57,6 +59,9 @@ impl Laws {
     pub fn asked(&mut self, ticket: Ticket, command: &Command) {
         self.waiting.insert(ticket);
         self.signal_verb = matches!(command, Command::Signal { .. });
+        if *command == Command::Kill {
+            self.told_daemon = self.told_daemon.max(1);
+        }
     }
 
     pub fn answered(&mut self, ticket: Ticket, _result: &Result<Reply, Refusal>, story: &str) {
@@ -67,28 +72,37 @@ impl Laws {
 
     /// Connections break with the daemon.
     pub fn daemon_died(&mut self, kernel: &Kernel) {
+        self.told_daemon = 0;
         self.waiting.clear();
-        let unknown: Vec<RunId> = self
-            .lives
-            .iter()
-            .filter(|(run, life)| life.records == 0 && !life.lost && !kernel.table.contains_key(run))
-            .map(|(run, _)| *run)
-            .collect();
+        let unknown =
+            |(run, life): &(&RunId, &Life)| life.records == 0 && !life.lost && !kernel.table.contains_key(run);
+        let unknown: Vec<RunId> = self.lives.iter().filter(unknown).map(|(run, _)| *run).collect();
         for run in unknown {
-            // The keeper was never asked for it: for everybody but this world it never was.
-            let life = self.lives.remove(&run).expect("it was just found");
-            self.names.remove(&life.shown);
-            let count = self.counts.entry(life.id).or_default();
-            count.runs -= 1;
-            count.restarts = count.restarts.saturating_sub(1);
+            self.never_was(run);
         }
     }
 
     pub fn lost_everything(&mut self) {
         self.waiting.clear();
+        self.told_to_end = false;
+        self.told_daemon = 0;
         for life in self.lives.values_mut().filter(|life| life.records == 0) {
             life.lost = true;
         }
+        let unknown = |(_, life): &(&RunId, &Life)| life.lost && life.start_lines == 0;
+        let unknown: Vec<RunId> = self.lives.iter().filter(unknown).map(|(run, _)| *run).collect();
+        for run in unknown {
+            self.never_was(run);
+        }
+    }
+
+    /// Neither the keeper nor the journal was told of it: for everybody but this world the run never was.
+    fn never_was(&mut self, run: RunId) {
+        let Some(life) = self.lives.remove(&run) else { return };
+        self.names.remove(&life.shown);
+        let count = self.counts.entry(life.id).or_default();
+        count.runs -= 1;
+        count.restarts = count.restarts.saturating_sub(1);
     }
 
     pub fn heard_of_end(&mut self, run: RunId) {
@@ -120,13 +134,14 @@ impl Laws {
             }
         }
         self.nobody_waits(story);
-        self.told_to_end = 0;
+        self.told_to_end = false;
+        self.told_daemon = 0;
     }
 
-    /// Every run that is over has its record.
-    pub fn all_is_written(&self, kernel: &Kernel, story: &str) {
-        for (run, life) in &self.lives {
-            let expected = u32::from(!kernel.table.contains_key(run) && (!life.lost || life.start_lines > 0));
+    /// Every run that is over has its record; one that was lost together with the wish for its app is nobody's.
+    pub fn all_is_written(&self, kernel: &Kernel, fleet: &Fleet, story: &str) {
+        for (run, life) in self.lives.iter().filter(|(_, life)| !life.lost || fleet.instance(life.id).is_some()) {
+            let expected = u32::from(!kernel.table.contains_key(run));
             if life.records != expected {
                 let detail = format!("{} has {} records, not {expected}", life.shown, life.records);
                 broken("exactly one record per run", &detail, story);
@@ -232,7 +247,7 @@ impl Laws {
         }
         let mixed = life.heard_of_end && life.stop.kill_mode == KillMode::Mixed && intent.is_some();
         let grace_over = life.told.is_some_and(|at| now.mono >= at + life.stop.kill_timeout);
-        if !grace_over && !mixed && self.told_to_end < 2 {
+        if !grace_over && !mixed && self.told_daemon < 2 {
             broken("the grace period is kept", &format!("{detail}, told at {:?}", life.told), story);
         }
     }

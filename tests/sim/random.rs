@@ -19,7 +19,7 @@ use stead::core::record::{NextAction, SpawnFailure};
 use stead::core::spec::{KillMode, Policy, Signal, Spec, Stop};
 
 /// Names such that one app's instance may be called as another app.
-const NAMES: [&str; 3] = ["api", "api-1", "web"];
+const NAMES: [&str; 3] = ["api", "web", "api-1"];
 
 #[derive(Clone)]
 struct Plan {
@@ -263,8 +263,8 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
 fn rests(world: &mut World) {
     let story = world.transcript.clone();
     world.laws.nobody_waits(&story);
-    world.laws.all_is_written(&world.kernel, &story);
     let fleet = world.fleet.as_ref().expect("a daemon lives");
+    world.laws.all_is_written(&world.kernel, fleet, &story);
     for one in fleet.instances() {
         came_true(fleet, one, &story);
     }
@@ -283,7 +283,8 @@ fn came_true(fleet: &Fleet, one: &Instance, story: &str) {
         (Want::Down, Phase::Stopped) => {}
         (Want::Down, _) => broken("what is wanted down goes down", &detail, story),
         (Want::Up, Phase::Stopped) => {
-            if one.last.as_ref().is_none_or(|last| last.next.action != NextAction::Stop) {
+            // Without a last record it was reset.
+            if one.seq == 0 || one.last.as_ref().is_some_and(|last| last.next.action != NextAction::Stop) {
                 broken("what is wanted up goes up", &detail, story);
             }
         }
@@ -350,10 +351,9 @@ fn ask_again(world: &mut World, file: &[Spec]) {
     let from = world.transcript.len();
     world.ask(apply(file), true);
     let answered = world.transcript[from..].to_owned();
-    for forbidden in ["note ", " of ", "journal: "] {
-        if answered.lines().any(|line| line.contains(forbidden) && !line.contains("asks: ")) {
-            broken("the same file again is no action", &answered, &world.transcript);
-        }
+    let signalled = |line: &str| line.trim_start().starts_with("note ") || line.trim_start().starts_with("SIG");
+    if answered.lines().any(signalled) {
+        broken("the same file again is no action", &answered, &world.transcript);
     }
 }
 

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use stead::core::clock::Millis;
 use stead::core::command::Command;
+use stead::core::recover::Wanted;
 use stead::core::spec::{Signal, Spec};
 
 #[test]
@@ -96,10 +97,16 @@ fn happens(world: &mut World, file: &mut Vec<Spec>, what: &str) {
             return world.wall_steps(if sign == "-" { -by } else { by });
         }
         ("SIGTERM", _) => return world.term(),
+        ("state.json", "is lost") => return world.disk.wanted = Wanted::default(),
         ("stead", "begins") => return world.start_stead(),
         ("status", _) => {
             world.say("status");
-            for line in world.fleet.as_ref().map(words::status).unwrap_or_else(|| vec!["no daemon".into()]) {
+            for line in world
+                .fleet
+                .as_ref()
+                .map(|fleet| words::status(fleet, world.now.mono))
+                .unwrap_or_else(|| vec!["no daemon".into()])
+            {
                 world.says(&line);
             }
             return;

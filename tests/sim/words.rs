@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use stead::core::action::{Action, Entry, To};
+use stead::core::backoff::is_crash_loop;
 use stead::core::clock::Mono;
 use stead::core::command::{ChangeKind, Command, Refusal, Reply};
 use stead::core::event::{Event, ExitStatus, Sent};
@@ -96,7 +97,7 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
 }
 
 /// One line per instance: what `list` would show, and what the policy remembers.
-pub fn status(fleet: &Fleet) -> Vec<String> {
+pub fn status(fleet: &Fleet, now: Mono) -> Vec<String> {
     let mut lines: Vec<String> = fleet
         .instances()
         .map(|one| {

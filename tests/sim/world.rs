@@ -138,8 +138,12 @@ impl World {
 
     /// Somebody tells stead to end.
     pub fn term(&mut self) {
-        self.laws.told_to_end += 1;
+        if self.has_ended() {
+            return;
+        }
+        self.laws.told_to_end = true;
         if self.fleet.is_some() {
+            self.laws.told_daemon += 1;
             let actor = Actor { uid: Some(0), pid: Some(1), command: Some("systemd".into()) };
             self.handle("SIGTERM to stead", Event::Term { actor });
         }
@@ -162,6 +166,9 @@ impl World {
 
     /// The keeper is killed; what it held is ended, and a new keeper starts a new daemon.
     pub fn keeper_dies(&mut self) {
+        if self.has_ended() {
+            return;
+        }
         self.say("the keeper dies");
         self.lose_everything();
         self.begins = Some(self.now.mono + NEXT_DAEMON);
@@ -178,9 +185,14 @@ impl World {
 
     /// Starts stead where it has ended.
     pub fn start_stead(&mut self) {
-        if self.fleet.is_none() && self.begins.is_none() {
+        if self.has_ended() {
             self.begin();
         }
+    }
+
+    /// There is neither a daemon nor a keeper to start one.
+    fn has_ended(&self) -> bool {
+        self.fleet.is_none() && self.begins.is_none()
     }
 
     /// The wall clock steps; nothing else does.
@@ -371,7 +383,8 @@ impl World {
         self.fleet = Some(fleet);
         self.say("a daemon begins");
         self.perform(actions);
-        if self.laws.told_to_end > 0 && self.fleet.is_some() {
+        if self.laws.told_to_end && self.fleet.is_some() {
+            self.laws.told_daemon += 1;
             let actor = Actor { uid: Some(0), pid: Some(1), command: Some("systemd".into()) };
             self.handle("SIGTERM to stead, told again", Event::Term { actor });
         }

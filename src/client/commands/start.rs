@@ -86,7 +86,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
 /// A file by its extension; an app that is known; else a script. `is_script`: it is described as only a script is.
 async fn meaning(context: &Context, word: String, is_script: bool) -> Result<Named, Refusal> {
     let path = Path::new(&word);
-    if ["yaml", "yml", "json"].iter().any(|ending| path.extension().is_some_and(|extension| extension == *ending)) {
+    if config::is_ecosystem(&word) {
         return Ok(Named::File(path.to_owned()));
     }
     if [".config.js", ".config.cjs", ".config.mjs"].iter().any(|ending| word.ends_with(ending)) {

@@ -43,7 +43,7 @@ pub fn page(screen: &Screen, now: Wall, one: &Description) -> String {
     page.part("what it is");
     spec(&mut page, &one.spec);
     page.line("id", view.id.0.to_string());
-    page.line("in the list", format!("since {}", local(one.created_at)));
+    page.line("added", ago(now, one.created_at));
     page.part("logs");
     logs(&mut page, one);
     if !one.spec.env.is_empty() {
@@ -193,5 +193,114 @@ fn processes(page: &mut Page<'_>, one: &Description) {
         }
         let below = one.tree.iter().rev().filter(|child| child.ppid == pid && child.pid != pid);
         stack.extend(below.map(|child| (depth + 1, child.pid)));
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::super::list::tests::{NOW, record, view};
+    use super::super::screen::tests::{colored, plain};
+    use super::*;
+    use crate::core::name::AppName;
+    use crate::core::record::Cause;
+    use crate::core::spec::{Logs, Policy, Stop};
+    use crate::core::view::ProcessView;
+    use std::collections::BTreeMap;
+
+    /// All about an app that is well.
+    pub fn description(name: &str) -> Description {
+        Description {
+            view: view(0, name),
+            run: Some(format!("{name}#3")),
+            started_at: Some(Wall(NOW.0 - 183_000_000)),
+            created_at: Wall(NOW.0 - 500_000_000),
+            spec: Spec {
+                name: AppName::parse(name).unwrap(),
+                namespace: "default".into(),
+                script: "./app.py".into(),
+                command: vec!["/usr/bin/python3".into(), "/srv/app.py".into(), "two words".into()],
+                cwd: "/srv".into(),
+                env: BTreeMap::new(),
+                instances: None,
+                instance_var: "NODE_APP_INSTANCE".into(),
+                autostart: true,
+                policy: Policy::default(),
+                stop: Stop::default(),
+                identity: None,
+                umask: None,
+                nice: None,
+                limits: BTreeMap::new(),
+                logs: Logs::default(),
+                pid_file: None,
+                max_memory_restart: None,
+                listen: Vec::new(),
+            },
+            out_file: Some("/home/logs/web.out.log".into()),
+            error_file: Some("/home/logs/web.err.log".into()),
+            log_file: None,
+            log_bytes_lost: 0,
+            tree: Vec::new(),
+            note: None,
+        }
+    }
+
+    /// The lines whose labels these are.
+    fn lines(page: &str, labels: &[&str]) -> Vec<String> {
+        let labelled = |line: &&str| labels.iter().any(|label| line.trim_start().starts_with(label));
+        page.lines().filter(labelled).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_page_says_what_is_and_what_it_is() {
+        let shown = page(&plain(80), NOW, &description("web"));
+        assert!(
+            shown.starts_with("web  online\n  run             web#3, pid 4000\n  uptime          2d 2h, since "),
+            "{shown}"
+        );
+        let expected = [
+            "  restarts        0, 0 of them unplanned",
+            "  memory          84M",
+            "  command         /usr/bin/python3 /srv/app.py 'two words'",
+            "  restart policy  at once; gives up after 16 runs shorter than 1 s",
+            "  stopped by      SIGINT to all its processes, SIGKILL after 1.6 s",
+        ];
+        assert_eq!(lines(&shown, &["restart", "memory", "command", "stopped by"]), expected);
+        assert!(shown.contains("\n  no run of it has ended\n"), "{shown}");
+    }
+
+    #[test]
+    fn who_gave_up_says_why() {
+        let mut one = description("web");
+        one.view.status = Status::Errored;
+        one.view.last_exit = Some(record("web#2", Cause::ExitCode, "exited with code 1 after 80 ms", 1_000));
+        one.note = Some("16 ends below min_uptime 1 s".into());
+        let shown = page(&plain(80), NOW, &one);
+        let expected = [
+            "  because         16 ends below min_uptime 1 s",
+            "  cause           exit-code: exited with code 1 after 80 ms",
+        ];
+        assert_eq!(lines(&shown, &["because", "cause"]), expected);
+        assert!(page(&colored(80), NOW, &one).starts_with("\u{1b}[1mweb\u{1b}[0m  \u{1b}[1;31merrored\u{1b}[0m\n"));
+    }
+
+    #[test]
+    fn a_tree_is_indented_and_cut_at_the_edge() {
+        let mut one = description("web");
+        let process =
+            |pid, ppid, command: &str| ProcessView { pid, ppid, memory_bytes: Some(2 << 20), command: command.into() };
+        one.tree = vec![
+            process(10, 1, "gunicorn: master"),
+            process(11, 10, "gunicorn: \u{1b}[2Jworker"),
+            process(12, 10, &"x".repeat(99)),
+        ];
+        let shown = page(&plain(40), NOW, &one);
+        let tree: Vec<&str> = shown.lines().skip_while(|line| *line != "processes").collect();
+        let expected = [
+            "processes",
+            "        10     2M  gunicorn: master",
+            "        11     2M    gunicorn: ^[[2Jwor…",
+            "        12     2M    xxxxxxxxxxxxxxxxxx…",
+        ];
+        assert_eq!(tree, expected);
     }
 }

@@ -1,8 +1,9 @@
 //! PM2's own shape of the list, so that scripts written for `pm2 jlist` go on working. Keys and words are those of PM2 7.
 
-use crate::core::spec::{KillMode, Spec};
+use crate::core::spec::KillMode;
 use crate::core::view::{Description, Status};
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// The array that `pm2 jlist` prints.
 #[must_use]
@@ -50,17 +51,21 @@ fn facts(one: &Description) -> Value {
     })
 }
 
-/// What shall be.
+/// What shall be. PM2 tells the script from what stands before it (the interpreter) and behind it.
 fn wishes(one: &Description) -> Value {
     let spec = &one.spec;
-    let interpreted = spec.command.first().is_some_and(|program| !program.ends_with(&spec.script));
+    let name = Path::new(&spec.script).file_name();
+    // A command of several words goes to a shell, which PM2 takes for the script.
+    let is_script = |word: &String| !spec.script.contains(' ') && Path::new(word).file_name() == name;
+    let at = spec.command.iter().position(is_script).unwrap_or(0);
+    let (before, script) = spec.command.split_at(at);
     json!({
         "exec_mode": "fork_mode",
-        "pm_exec_path": spec.cwd.join(&spec.script),
+        "pm_exec_path": script.first(),
         "pm_cwd": spec.cwd,
-        "args": arguments(spec),
-        "node_args": [],
-        "exec_interpreter": if interpreted { spec.command.first().map_or("none", String::as_str) } else { "none" },
+        "args": script.get(1..),
+        "node_args": before.get(1..).unwrap_or_default(),
+        "exec_interpreter": before.first().map_or("none", String::as_str),
         "pm_pid_path": spec.pid_file,
         "instances": spec.instances.unwrap_or(1),
         "autostart": spec.autostart,
@@ -78,16 +83,49 @@ fn wishes(one: &Description) -> Value {
     })
 }
 
-/// What stands behind the script in the command line.
-fn arguments(spec: &Spec) -> &[String] {
-    let command = &spec.command;
-    let script = command.iter().position(|word| word.ends_with(&spec.script)).unwrap_or(0);
-    command.get(script + 1..).unwrap_or_default()
-}
-
 fn status(status: Status) -> &'static str {
     match status {
         Status::Waiting => "waiting restart",
         other => other.word(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::describe::tests::description;
+    use super::*;
+
+    fn command(script: &str, command: &[&str]) -> Value {
+        let mut one = description("web");
+        one.spec.script = script.into();
+        one.spec.command = command.iter().map(|word| (*word).to_owned()).collect();
+        array(&[one])[0]["pm2_env"].take()
+    }
+
+    #[test]
+    fn scripts_written_for_pm2_find_their_keys() {
+        let all = array(&[description("web")]);
+        assert_eq!(all[0]["name"], "web");
+        assert_eq!(all[0]["pm_id"], 0);
+        assert_eq!(all[0]["monit"]["memory"], 84 << 20);
+        assert_eq!(all[0]["pm2_env"]["status"], "online");
+        assert_eq!(all[0]["pm2_env"]["restart_time"], 0);
+        let mut waiting = description("web");
+        waiting.view.status = Status::Waiting;
+        waiting.view.pid = None;
+        let all = array(&[waiting]);
+        assert_eq!((&all[0]["pm2_env"]["status"], &all[0]["pid"]), (&json!("waiting restart"), &json!(0)));
+    }
+
+    #[test]
+    fn the_script_is_told_from_its_interpreter_and_arguments() {
+        let env = command("./app.py", &["/usr/bin/python3", "-X", "dev", "/srv/app.py", "--port", "1"]);
+        assert_eq!(env["pm_exec_path"], "/srv/app.py");
+        assert_eq!(env["exec_interpreter"], "/usr/bin/python3");
+        assert_eq!((&env["node_args"], &env["args"]), (&json!(["-X", "dev"]), &json!(["--port", "1"])));
+        let env = command("gunicorn", &["/usr/bin/gunicorn", "app:app"]);
+        assert_eq!((&env["exec_interpreter"], &env["args"]), (&json!("none"), &json!(["app:app"])));
+        let env = command("echo hi", &["/usr/bin/bash", "-c", "echo hi"]);
+        assert_eq!((&env["pm_exec_path"], &env["args"]), (&json!("/usr/bin/bash"), &json!(["-c", "echo hi"])));
     }
 }

@@ -104,8 +104,8 @@ impl Pump {
         let (orders, heard) = mpsc::channel();
         let scratch = pipe::make(None)?;
         let null = file::null()?;
-        // The state holds `Rc`s, so it is made on its own thread.
-        std::thread::Builder::new().name("logs".into()).stack_size(128 << 10).spawn(move || {
+        // The state holds `Rc`s, so it is made on its own thread. Only touched pages of a stack are memory; time zones need some.
+        std::thread::Builder::new().name("logs".into()).stack_size(1 << 20).spawn(move || {
             let mut work =
                 Work { waiter, heard, told, scratch, null, files: Files::default(), streams: BTreeMap::new() };
             while work.round() {}
