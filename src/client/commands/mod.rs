@@ -67,7 +67,7 @@ impl Context {
         let shown = progress::Progress::of(&command).filter(|_| wait);
         let asking = self.daemon.command(command, wait);
         let reply = match shown {
-            Some(progress) => progress.show(&self.daemon, asking).await,
+            Some(progress) => progress.show(&self.daemon, &self.errors, asking).await,
             None => asking.await,
         };
         reply.map_err(|refusal| self.or_elsewhere(refusal, &targets))
