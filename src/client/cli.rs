@@ -10,7 +10,7 @@ use std::path::PathBuf;
     version,
     about = "Starts apps, keeps them up, and knows why each run of them ended",
     after_help = "NAME is an app, an instance (NAME-0), a namespace, an id, or `all`.\n\
-                  Exit status: 0 done, 1 the request failed, 2 usage or config error, 3 no such app.",
+                  Exit status: 0 done, 1 failed, 2 usage or config error, 3 no such app.",
     disable_help_subcommand = true,
     max_term_width = 100
 )]
@@ -99,10 +99,13 @@ pub struct NoWait {
 /// `stead start`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-stead start                    what ./ecosystem.yaml says; what already runs as it says is left alone
-stead start fleet.yaml --only web,worker
-stead start app.py --name api --interpreter python3 --max-memory-restart 300M -- --port 5000
-stead start api                an app that was stopped")]
+A file says what shall be: what is new is started, what changed is restarted, the
+rest is left alone.
+
+  stead start                       what ./ecosystem.yaml says
+  stead start fleet.yaml --only web,worker
+  stead start app.py --name api --max-memory-restart 300M -- --port 5000
+  stead start api                   an app that was stopped")]
 pub struct StartArgs {
     /// Ecosystem files, scripts, or apps that are known [default: ./ecosystem.yaml]
     #[arg(value_name = "FILE|SCRIPT|NAME")]
@@ -118,11 +121,11 @@ pub struct StartArgs {
     pub update_env: bool,
     #[command(flatten)]
     pub wait: NoWait,
-    #[command(flatten)]
-    pub script: ScriptArgs,
     /// The script's arguments
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<String>,
+    #[command(flatten)]
+    pub script: ScriptArgs,
 }
 
 /// What is said of a script; each is an attribute of the ecosystem file.
@@ -132,7 +135,8 @@ pub struct ScriptArgs {
     /// Its name [default: the script's, without extension]
     #[arg(long, short = 'n')]
     pub name: Option<String>,
-    #[arg(long)]
+    /// A group of apps, to be named instead of each of them
+    #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
     /// What runs it [default: by extension]; `none` for a program
     #[arg(long, value_name = "PROGRAM")]
@@ -177,13 +181,13 @@ pub struct ScriptArgs {
     #[arg(long, value_name = "TIME")]
     pub kill_timeout: Option<String>,
     /// File of its standard output
-    #[arg(long, short = 'o', value_name = "FILE")]
+    #[arg(long, short = 'o', alias = "out-file", value_name = "FILE")]
     pub output: Option<String>,
     /// File of its standard error
-    #[arg(long, short = 'e', value_name = "FILE")]
+    #[arg(long, short = 'e', alias = "error-file", value_name = "FILE")]
     pub error: Option<String>,
     /// A file that gets both as well
-    #[arg(long, short = 'l', value_name = "FILE")]
+    #[arg(long, short = 'l', alias = "log-file", value_name = "FILE")]
     pub log: Option<String>,
     /// Put the time before each line
     #[arg(long)]
@@ -200,7 +204,7 @@ pub struct ScriptArgs {
     /// Run it as this group
     #[arg(long, visible_alias = "gid", value_name = "GROUP")]
     pub group: Option<String>,
-    /// HOST:PORT or a path: stead holds the socket and hands it over from fd 3 on (may be given again)
+    /// HOST:PORT or a path of a socket that stead holds for it (fd 3 and on); may be given again
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Vec<String>,
 }
@@ -218,8 +222,8 @@ pub struct RestartArgs {
 /// `stead list`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-restarts   all of them, and in parentheses those that nobody asked for
-last end   why the last run ended; `stead why NAME` says more")]
+restarts  all of them, and in parentheses those that nobody asked for
+last end  why the last run ended; `stead why NAME` says more")]
 pub struct ListArgs {
     /// For programs: an array, one element per instance
     #[arg(long, short)]

@@ -21,7 +21,10 @@ use std::process::ExitCode;
 #[derive(Debug)]
 pub struct Context {
     pub daemon: Daemon,
+    /// Standard output.
     pub screen: Screen,
+    /// Standard error.
+    pub errors: Screen,
 }
 
 /// How a verb ends: its exit status, or why not.
@@ -31,8 +34,7 @@ pub type Outcome = Result<u8, Refusal>;
 #[must_use]
 pub fn run(cli: cli::Cli) -> ExitCode {
     let errors = Screen::stderr(cli.no_color);
-    let outcome = begin(cli);
-    match outcome {
+    match begin(cli, errors) {
         Ok(status) => ExitCode::from(status),
         Err(refusal) => {
             screen::complain(&errors, &refusal);
@@ -48,9 +50,10 @@ pub fn refuse(cli: &cli::Cli, refusal: &Refusal) -> ExitCode {
     ExitCode::from(exit_status(refusal.kind))
 }
 
-fn begin(cli: cli::Cli) -> Outcome {
+fn begin(cli: cli::Cli, errors: Screen) -> Outcome {
     let home = Home::find(cli.home.as_deref())?;
-    let context = Context { daemon: Daemon { home, starts: true }, screen: Screen::stdout(cli.no_color) };
+    let daemon = Daemon { home, starts: true };
+    let context = Context { daemon, screen: Screen::stdout(cli.no_color), errors };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

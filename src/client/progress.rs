@@ -1,11 +1,11 @@
 //! One line on the terminal that says how far a command is, for as long as it takes.
 
 use super::connect::Daemon;
-use super::render::screen;
+use super::render::screen::{self, Screen};
+use super::render::text;
 use crate::core::command::{Command, Refusal, Reply};
 use crate::core::view::{InstanceView, Status};
 use std::future::Future;
-use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -15,10 +15,12 @@ const QUIET: Duration = Duration::from_millis(300);
 /// Back to the line's beginning, and the rest of it cleared.
 const REWRITE: &str = "\r\x1b[K";
 
-/// Which instances a command is about, and where they are to get.
+/// Names that are told; more are counted.
+const MOST_NAMES: usize = 3;
+
+/// What a command is about.
 #[derive(Debug)]
 pub struct Progress {
-    wanted: Status,
     /// Names of apps; `None`: all that are on their way.
     apps: Option<Vec<String>>,
 }
@@ -27,18 +29,18 @@ impl Progress {
     /// Of the commands that take time; `None` for the others.
     #[must_use]
     pub fn of(command: &Command) -> Option<Progress> {
-        let all = |wanted| Some(Progress { wanted, apps: None });
         match command {
             Command::Apply { specs, .. } => {
-                let apps = specs.iter().map(|spec| spec.name.to_string()).collect();
-                Some(Progress { wanted: Status::Online, apps: Some(apps) })
+                Some(Progress { apps: Some(specs.iter().map(|spec| spec.name.to_string()).collect()) })
             }
             Command::Start { .. }
             | Command::Restart { .. }
             | Command::Reload { .. }
             | Command::Scale { .. }
-            | Command::Resurrect => all(Status::Online),
-            Command::Stop { .. } | Command::Delete { .. } | Command::Kill => all(Status::Stopped),
+            | Command::Resurrect
+            | Command::Stop { .. }
+            | Command::Delete { .. }
+            | Command::Kill => Some(Progress { apps: None }),
             Command::Reset { .. } | Command::Signal { .. } | Command::Flush { .. } | Command::Save { .. } => None,
         }
     }
@@ -50,9 +52,10 @@ impl Progress {
     pub async fn show(
         &self,
         daemon: &Daemon,
+        errors: &Screen,
         asking: impl Future<Output = Result<Reply, Refusal>>,
     ) -> Result<Reply, Refusal> {
-        if !std::io::stderr().is_terminal() {
+        if !errors.is_terminal {
             return asking.await;
         }
         tokio::pin!(asking);
@@ -67,6 +70,8 @@ impl Progress {
                 views = daemon.view::<Vec<InstanceView>>("/v1/list") => views.ok().and_then(|views| self.line(&views)),
             };
             if let Some(line) = line {
+                // Cut, for a line that wraps cannot be rewritten.
+                let line = text::fit(&line, errors.width.saturating_sub(1));
                 screen::note(&format!("{REWRITE}{line}"));
                 shown = true;
             }
@@ -77,17 +82,26 @@ impl Progress {
         answer
     }
 
+    /// `7 of 11 online, launching a, b …`; `stopping a, b, c and 4 more …`.
     fn line(&self, views: &[InstanceView]) -> Option<String> {
         let about = |view: &&InstanceView| self.apps.as_ref().is_none_or(|apps| apps.contains(&view.app));
         let all: Vec<&InstanceView> = views.iter().filter(about).collect();
-        let count = |status| all.iter().filter(|view| view.status == status).count();
-        let rest = match self.wanted {
-            Status::Stopped => count(Status::Stopping),
-            _ => count(Status::Launching) + count(Status::Stopping),
-        };
-        let rest = if rest > 0 { format!(", {rest} on their way") } else { String::new() };
-        let there = count(self.wanted);
-        (!all.is_empty()).then(|| format!("{there} of {} {}{rest} …", all.len(), self.wanted.word()))
+        let mut parts = Vec::new();
+        if self.apps.is_some() && !all.is_empty() {
+            let online = all.iter().filter(|view| view.status == Status::Online).count();
+            parts.push(format!("{online} of {} online", all.len()));
+        }
+        for status in [Status::Stopping, Status::Launching] {
+            let names: Vec<_> =
+                all.iter().filter(|view| view.status == status).map(|view| text::plain(&view.name)).collect();
+            let more = names.len().saturating_sub(MOST_NAMES);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            if !names.is_empty() {
+                let told = names[..names.len().min(MOST_NAMES)].join(", ");
+                parts.push(format!("{} {told}{more}", status.word()));
+            }
+        }
+        (!parts.is_empty()).then(|| parts.join(", ") + " …")
     }
 }
 
@@ -100,10 +114,14 @@ mod tests {
     fn the_line_counts_what_the_command_is_about() {
         let mut views = vec![view(0, "a"), view(1, "b"), view(2, "other")];
         views[1].status = Status::Launching;
-        let some = Progress { wanted: Status::Online, apps: Some(vec!["a".into(), "b".into()]) };
-        assert_eq!(some.line(&views).unwrap(), "1 of 2 online, 1 on their way …");
-        let all = Progress { wanted: Status::Stopped, apps: None };
-        assert_eq!(all.line(&views).unwrap(), "0 of 3 stopped …");
-        assert_eq!(all.line(&[]), None);
+        views[2].status = Status::Stopping;
+        let some = Progress { apps: Some(vec!["a".into(), "b".into()]) };
+        assert_eq!(some.line(&views).unwrap(), "1 of 2 online, launching b …");
+        let all = Progress { apps: None };
+        assert_eq!(all.line(&views).unwrap(), "stopping other, launching b …");
+        assert_eq!(all.line(&views[..1]), None);
+        let many: Vec<InstanceView> =
+            (0..5).map(|id| InstanceView { status: Status::Stopping, ..view(id, &format!("w{id}")) }).collect();
+        assert_eq!(all.line(&many).unwrap(), "stopping w0, w1, w2 and 2 more …");
     }
 }

@@ -12,11 +12,11 @@ pub fn run(context: &Context, args: &CheckArgs) -> Outcome {
     };
     match start::ecosystem(&file, args.env.as_deref()) {
         Err(problems) => {
-            start::complain(&problems);
+            start::complain(context, &problems);
             Ok(2)
         }
         Ok(ecosystem) => {
-            start::tell(&ecosystem.warnings);
+            start::tell(context, &ecosystem.warnings);
             let names: Vec<&str> = ecosystem.specs.iter().map(|spec| spec.name.as_str()).collect();
             let apps = if names.len() == 1 { "1 app".to_owned() } else { format!("{} apps", names.len()) };
             let said = format!("{} is good: {apps}: {}", file.display(), names.join(", "));

@@ -67,7 +67,7 @@ impl Context {
         let shown = progress::Progress::of(&command).filter(|_| wait);
         let asking = self.daemon.command(command, wait);
         let reply = match shown {
-            Some(progress) => progress.show(&self.daemon, asking).await,
+            Some(progress) => progress.show(&self.daemon, &self.errors, asking).await,
             None => asking.await,
         };
         reply.map_err(|refusal| self.or_elsewhere(refusal, &targets))
@@ -99,9 +99,8 @@ impl Context {
 
     /// Shows what became of a command. Failures come last, where they are seen.
     async fn report(&self, verb: &str, reply: &Reply, fleet: Fleet) -> Outcome {
-        let errors = Screen { color: self.screen.color && Screen::stderr(false).color, ..self.screen };
         for warning in &reply.warnings {
-            screen::warn(&errors, warning);
+            screen::warn(&self.errors, warning);
         }
         let mut shown = reply::changes(&self.screen, reply);
         if fleet == Fleet::Shown {
@@ -110,7 +109,7 @@ impl Context {
         }
         screen::print(&shown)?;
         for failure in &reply.failures {
-            screen::note(&reply::failure(&errors, verb, failure));
+            screen::note(&reply::failure(&self.errors, verb, failure));
         }
         Ok(u8::from(!reply.failures.is_empty()))
     }

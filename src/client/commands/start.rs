@@ -3,7 +3,7 @@
 use super::{Fleet, environment, usage};
 use crate::client::cli::{ScriptArgs, StartArgs};
 use crate::client::connect::path_with;
-use crate::client::render::screen::{self, Screen};
+use crate::client::render::screen;
 use crate::client::{Context, Outcome};
 use crate::config::{self, Ecosystem, Problem, Problems, Surroundings};
 use crate::core::command::{Command, Refusal, RefusalKind, Reply};
@@ -52,11 +52,11 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         };
         match read {
             Ok(ecosystem) => {
-                tell(&ecosystem.warnings);
+                tell(context, &ecosystem.warnings);
                 specs.extend(ecosystem.specs);
             }
             Err(problems) => {
-                complain(&problems);
+                complain(context, &problems);
                 return Ok(2);
             }
         }
@@ -102,8 +102,10 @@ async fn meaning(context: &Context, word: String, is_script: bool) -> Result<Nam
         Ok(_) => Ok(Named::App(word)),
         Err(refusal) if refusal.kind != RefusalKind::NoSuchApp => Err(refusal),
         Err(_) if word != "all" && (path.exists() || word.contains(' ')) => Ok(Named::Script(word)),
-        // The daemon refuses it, with the nearest name.
-        Err(_) => Ok(Named::App(word)),
+        Err(mut refusal) => {
+            refusal.error.push_str(", and no file of that name here");
+            Err(context.or_elsewhere(refusal, &[word]))
+        }
     }
 }
 
@@ -219,18 +221,22 @@ fn around<T>(read: impl FnOnce(&Surroundings<'_>) -> T) -> T {
 }
 
 /// Warnings, each with its hint.
-pub fn tell(warnings: &[Problem]) {
-    let screen = Screen::stderr(false);
+pub fn tell(context: &Context, warnings: &[Problem]) {
     for warning in warnings {
         let hint = warning.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
-        screen::warn(&screen, &format!("{warning}{hint}"));
+        screen::warn(&context.errors, &(sentence(warning) + &hint));
     }
 }
 
-/// Everything that is wrong with a file, at once.
-pub fn complain(problems: &Problems) {
-    let screen = Screen::stderr(false);
+/// Everything that is wrong with a file or with flags, at once.
+pub fn complain(context: &Context, problems: &Problems) {
     for problem in &problems.0 {
-        screen::note(&screen::complaint(&screen, &problem.to_string(), problem.hint.as_deref()));
+        screen::note(&screen::complaint(&context.errors, &sentence(problem), problem.hint.as_deref()));
     }
+}
+
+/// On the command line the script is no flag: what is wrong with it names it already.
+fn sentence(problem: &Problem) -> String {
+    let is_script = problem.place.file.is_none() && problem.place.path == "--script";
+    if is_script { problem.message.clone() } else { problem.to_string() }
 }

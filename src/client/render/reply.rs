@@ -81,7 +81,7 @@ fn word(kind: ChangeKind) -> &'static str {
         ChangeKind::Signalled => "signalled",
         ChangeKind::Reset => "reset",
         ChangeKind::Flushed => "flushed",
-        ChangeKind::Saved => "saved",
+        ChangeKind::Saved => "saved the list as",
     }
 }
 
