@@ -113,5 +113,7 @@ pub struct RunNote {
     pub app: String,
     pub instance: String,
     pub seq: u64,
+    /// Of the wish that it was started with.
+    pub revision: u32,
     pub intent: Option<Intent>,
 }

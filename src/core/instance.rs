@@ -35,6 +35,8 @@ pub struct Run {
     pub started: Now,
     /// The wish it was started with: it is also stopped by it.
     pub spec: Arc<Spec>,
+    /// The app's at its start.
+    pub revision: u32,
 }
 
 /// Where it is in its life; each phase carries its own facts.
@@ -102,6 +104,7 @@ pub enum Input {
     Turn {
         run: RunId,
         environment: Arc<Env>,
+        revision: u32,
     },
     Spawned {
         pid: i32,
@@ -230,7 +233,18 @@ impl Instance {
             (phase @ (Phase::Stopping { .. } | Phase::Ending { .. }), Input::End { .. }) => phase,
 
             // A turn.
-            (Phase::Queued, Input::Turn { run, environment }) => self.spawn(now, spec, run, environment, out),
+            (Phase::Queued, Input::Turn { run: id, environment, revision }) => {
+                self.begin(id, self.seq + 1);
+                let run = Run { id, seq: self.seq, started: now, spec: spec.clone(), revision };
+                out.push(Action::Spawn(Box::new(Order {
+                    run: id,
+                    slot: self.slot,
+                    note: self.note(&run, None),
+                    spec: spec.clone(),
+                    environment,
+                })));
+                Phase::Starting { run, then: None }
+            }
 
             // The life of a run.
             (Phase::Starting { run, then }, Input::Spawned { pid, at }) => {
@@ -475,19 +489,6 @@ impl Instance {
         self.write_end(run, now.mono, record, out);
     }
 
-    fn spawn(&mut self, now: Now, spec: &Arc<Spec>, id: RunId, environment: Arc<Env>, out: &mut Vec<Action>) -> Phase {
-        self.begin(id, self.seq + 1);
-        let run = Run { id, seq: self.seq, started: now, spec: spec.clone() };
-        out.push(Action::Spawn(Box::new(Order {
-            run: id,
-            slot: self.slot,
-            note: self.note(&run, None),
-            spec: spec.clone(),
-            environment,
-        })));
-        Phase::Starting { run, then: None }
-    }
-
     pub(super) fn stop(&self, now: Now, run: Run, pid: i32, why: Why, out: &mut Vec<Action>) -> Phase {
         let kill_at = now.mono + run.spec.stop.kill_timeout;
         let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing };
@@ -651,7 +652,14 @@ impl Instance {
     }
 
     fn note(&self, run: &Run, intent: Option<Intent>) -> RunNote {
-        RunNote { id: self.id, app: self.app.to_string(), instance: self.name.clone(), seq: run.seq, intent }
+        RunNote {
+            id: self.id,
+            app: self.app.to_string(),
+            instance: self.name.clone(),
+            seq: run.seq,
+            revision: run.revision,
+            intent,
+        }
     }
 }
 
