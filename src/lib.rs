@@ -5,5 +5,8 @@
 //! what stands before it.
 
 pub mod core;
-pub mod keeper;
+pub mod config;
 pub mod os;
+pub mod keeper;
+pub mod daemon;
+pub mod client;

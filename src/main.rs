@@ -1,1 +1,122 @@
-fn main() {}
+//! Chooses the role: keeper, daemon, or client.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use stead::client::cli::{Cli, Command, DaemonArgs, LogFormat};
+use stead::client::home::Home;
+use stead::core::command::Refusal;
+use stead::{client, daemon, keeper, os};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let role = arguments.next();
+    let result = match role.as_deref().and_then(OsStr::to_str) {
+        Some(os::role::KEEPER) => keep(arguments.next().is_some()),
+        Some(os::role::DAEMON) => serve(&arguments.collect::<Vec<_>>()),
+        _ => return command_line(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command_line() -> ExitCode {
+    let cli = <Cli as clap::Parser>::parse();
+    let Command::Daemon(arguments) = &cli.command else { return client::run(cli) };
+    match foreground(&cli, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => client::refuse(&cli, &refusal),
+    }
+}
+
+/// The keeper in the background. `anew`: in the place of one that was killed.
+fn keep(anew: bool) -> io::Result<()> {
+    let home = home_variable()?;
+    // The last words of a daemon that panics.
+    let stderr = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(home.join("stead.log"));
+    let daemon_stderr = stderr.ok().map(Into::into);
+    if anew {
+        let lock = os::file::lock(&home.join("lock"), Duration::from_secs(10))?;
+        return keeper::run(keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr }, || {});
+    }
+    let lock = File::from(os::process::inherited(os::role::LOCK_FD)?);
+    // Closed with the first word: who started us reads to its end.
+    let mut pipe = Some(File::from(os::process::inherited(os::role::READY_FD)?));
+    let mut say = |word: &str| {
+        if let Some(mut pipe) = pipe.take() {
+            let _ = pipe.write_all(word.as_bytes());
+        }
+    };
+    let start = keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr };
+    let result = keeper::run(start, || say(os::role::READY));
+    if let Err(error) = &result {
+        say(&error.to_string());
+    }
+    result
+}
+
+/// `stead daemon`: the keeper in this very process, for systemd and containers.
+fn foreground(cli: &Cli, arguments: &DaemonArgs) -> Result<(), Refusal> {
+    let home = Home::find(cli.home.as_deref())?;
+    home.prepare()?;
+    let Some(lock) = home.lock()? else {
+        let holder = home.holder().map_or("another stead".to_owned(), |pid| format!("pid {pid}"));
+        return Err(Refusal::failed(format!("{holder} holds the home {}", home.path.display()))
+            .hint("one home has one stead: `stead kill` ends it, or choose another with --home"));
+    };
+    let mut daemon_args = vec!["--foreground".to_owned()];
+    if arguments.log_format == LogFormat::Json {
+        daemon_args.push("--json".to_owned());
+    }
+    let begun = os::process::stderr().and_then(|stderr| {
+        let start = keeper::Start { home: home.path.clone(), lock, daemon_args, daemon_stderr: Some(stderr) };
+        keeper::run(start, || {
+            if let Some(file) = &arguments.file {
+                start_file(&home.path, file);
+            }
+        })
+    });
+    begun.map_err(|error| Refusal::failed(format!("could not begin: {}", client::home::reason(&error))))
+}
+
+/// `stead daemon FILE`: a client of our own asks for it.
+fn start_file(home: &Path, file: &Path) {
+    let asked = std::process::Command::new("/proc/self/exe")
+        .args(["start", "--no-wait", "--home"])
+        .args([home, file])
+        .stdout(std::process::Stdio::null())
+        .spawn();
+    if let Err(error) = asked {
+        eprintln!("error: could not start {}: {error}", file.display());
+    }
+}
+
+/// The daemon, a child of the keeper.
+fn serve(arguments: &[OsString]) -> io::Result<()> {
+    let home = home_variable()?;
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let format = if has("--json") { daemon::Format::Json } else { daemon::Format::Human };
+    let foreground = has("--foreground");
+    daemon::begin_log(&home, format, foreground);
+    match daemon::run(&home)? {
+        daemon::End::Bye => Ok(()),
+        // systemd starts the unit anew.
+        daemon::End::KeeperLost if foreground && std::env::var_os("INVOCATION_ID").is_some() => {
+            Err(io::Error::other("the keeper is gone"))
+        }
+        daemon::End::KeeperLost => Err(os::process::exec_self(&[os::role::KEEPER, "anew"])),
+    }
+}
+
+fn home_variable() -> io::Result<PathBuf> {
+    std::env::var_os("STEAD_HOME").map(PathBuf::from).ok_or_else(|| io::Error::other("STEAD_HOME is not set"))
+}

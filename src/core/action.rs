@@ -49,7 +49,9 @@ pub enum Action {
         ticket: Ticket,
         result: Result<Reply, Refusal>,
     },
+    /// Empty the logs and answer.
     Flush {
+        ticket: Ticket,
         ids: Vec<Id>,
     },
     /// The app is gone: its listening sockets are closed.

@@ -55,12 +55,13 @@ impl Fleet {
                     }
                 }
             }),
-            Command::Flush { targets } => self.targets(&targets).map(|ids| {
-                for id in &ids {
-                    wait.reply.changes.push(changed(self.instances[id].name.clone(), ChangeKind::Flushed, None));
+            Command::Flush { targets } => match self.targets(&targets) {
+                Ok(ids) => {
+                    out.push(Action::Flush { ticket, ids });
+                    return;
                 }
-                out.push(Action::Flush { ids });
-            }),
+                Err(refusal) => Err(refusal),
+            },
             Command::Save { force } => {
                 out.push(Action::Save { ticket, force });
                 return;

@@ -10,19 +10,19 @@ use super::store::Store;
 use crate::core::clock::Millis;
 use crate::core::event::Event;
 use crate::core::fleet::Fleet;
-use crate::core::recover::Found;
 use crate::core::record::Actor;
+use crate::core::recover::Found;
 use crate::core::spec::Signal;
 use crate::keeper::message::{BEAT_EVERY_MS, FromDaemon, FromKeeper};
-use crate::os::{clock, process, signal};
+use crate::os::wait::readable;
+use crate::os::{clock, process, role, signal, spawn};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-/// The keeper gives the daemon its end of the connection at this number.
-const KEEPER_FD: i32 = 3;
+/// How long the daemon stays for clients that have not taken their answer.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// How the daemon's life ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,14 +38,16 @@ pub enum End {
 /// # Errors
 /// Where it cannot begin, or the keeper speaks another protocol.
 pub fn run(home: &Path) -> io::Result<End> {
-    let socket = process::inherited(KEEPER_FD)?;
+    let socket = process::inherited(role::KEEPER_FD)?;
+    // Apps get the keeper's original limit, not this one.
+    spawn::raise_open_files()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, live(home, socket))
 }
 
 async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
-    let signals = AsyncFd::new(signal::watch(&[Signal::TERM.0, Signal::INT.0, Signal::HUP.0])?)?;
+    let signals = readable(signal::watch(&[Signal::TERM.0, Signal::INT.0, Signal::HUP.0])?)?;
     let mut link = Link::new(socket)?;
     let (inventory, early) = link.greeting().await?;
     crate::os::socket::listen(&inventory.front_door)?;
@@ -73,7 +75,8 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let front_door: std::os::unix::net::UnixListener = inventory.front_door.into();
     front_door.set_nonblocking(true)?;
     let (asking, mut asked) = mpsc::unbounded_channel();
-    tokio::task::spawn_local(server::serve(tokio::net::UnixListener::from_std(front_door)?, asking));
+    let doors = server::Doors::new();
+    tokio::task::spawn_local(server::serve(tokio::net::UnixListener::from_std(front_door)?, doors.clone(), asking));
     let mut daemon = Daemon::new(
         fleet,
         link,
@@ -84,13 +87,20 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         inventory.sockets,
     );
     daemon.take_over(inventory.ends);
-    daemon.perform(actions);
+    daemon.act(actions);
     for message in early {
         daemon.keeper_says(message, Vec::new());
     }
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
     loop {
         if daemon.said_bye {
+            // Who waits for the answer to `kill` gets it.
+            let answered = async {
+                while !doors.all_closed() {
+                    tokio::time::sleep(Duration::from_millis(2)).await
+                }
+            };
+            let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
             return Ok(End::Bye);
         }
         let sleep = daemon.deadline().map(|at| Duration::from_millis((at - clock::now().mono).0));
@@ -139,7 +149,9 @@ pub fn event_of(message: &FromKeeper) -> Option<Event> {
         FromKeeper::Failed { run, stage, errno } => {
             Some(Event::SpawnFailed { run: *run, failure: link::failure(*stage, *errno) })
         }
-        FromKeeper::Term { signal, pid, uid } if *signal != Signal::HUP.0 => Some(Event::Term { actor: actor(*pid, *uid) }),
+        FromKeeper::Term { signal, pid, uid } if *signal != Signal::HUP.0 => {
+            Some(Event::Term { actor: actor(*pid, *uid) })
+        }
         _ => None,
     }
 }

@@ -3,12 +3,13 @@
 use crate::core::clock::Now;
 use crate::core::event::{Exit, ExitStatus, RunNote, Usage};
 use crate::core::name::RunId;
-use crate::core::recover::{Held, HeldState};
 use crate::core::record::SpawnFailure;
+use crate::core::recover::{Held, HeldState};
 use crate::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 use crate::os::process;
 use crate::os::socket;
 use crate::os::spawn::Stage;
+use crate::os::wait::readable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -71,7 +72,7 @@ impl Link {
     /// # Errors
     /// Outside of a tokio runtime.
     pub fn new(socket: OwnedFd) -> io::Result<Link> {
-        Ok(Link { socket: AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?, buffer: Vec::new() })
+        Ok(Link { socket: readable(socket)?, buffer: Vec::new() })
     }
 
     /// Takes the greeting up to its end. The daemon acts on nothing before.
@@ -85,7 +86,7 @@ impl Link {
             let (message, fds) = self.receive().await?;
             let mut fds = fds.into_iter();
             match (message, &mut begun) {
-                (FromKeeper::Hello { newest, oldest, boot_id, keeper_pid, highest_run, daemon_starts, sockets }, None) => {
+                (FromKeeper::Hello { newest, oldest, boot_id, keeper_pid, highest_run, daemon_starts }, None) => {
                     if newest < OLDEST || oldest > PROTOCOL {
                         return Err(io::Error::other(format!(
                             "the keeper speaks protocol {oldest} to {newest}, this daemon {OLDEST} to {PROTOCOL}"
@@ -99,10 +100,13 @@ impl Link {
                         highest_run,
                         daemon_starts,
                         front_door,
-                        sockets: sockets.into_iter().zip(fds).collect(),
+                        sockets: BTreeMap::new(),
                         held: Vec::new(),
                         ends: BTreeMap::new(),
                     });
+                }
+                (FromKeeper::Socket { name }, Some(inventory)) => {
+                    inventory.sockets.extend(fds.next().map(|fd| (name, fd)))
                 }
                 (FromKeeper::Run { run, pid, started, state, note }, Some(inventory)) => {
                     let Ok(envelope) = serde_json::from_value::<Envelope>(note) else {

@@ -4,11 +4,14 @@
 mod driver;
 mod journal;
 mod link;
+mod logs;
 mod output;
 mod perform;
 mod server;
 mod store;
+mod trace;
 mod tree;
 mod views;
 
-pub use driver::run;
+pub use driver::{End, run};
+pub use trace::{Format, begin as begin_log};

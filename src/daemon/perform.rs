@@ -3,14 +3,15 @@
 use super::driver::{SWEEP_AGAIN, actor, event_of};
 use super::journal::Journal;
 use super::link::{self, Ends, Envelope, Link};
-use super::output::{Output, Pumped};
+use super::logs::Told;
+use super::output::Output;
 use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
 use super::views::{self, Meter};
 use crate::core::action::{Action, Order, To};
-use crate::core::clock::{Mono, Now};
-use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, RefusalKind, Reply};
+use crate::core::clock::{Millis, Mono, Now};
+use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
 use crate::core::event::{Event, Facts};
 use crate::core::fleet::Fleet;
 use crate::core::name::{AppName, Id, RunId, Ticket};
@@ -23,8 +24,11 @@ use crate::os::{clock, file, process, socket};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// After the keeper's end the apps get their kill_timeout, but no longer than this.
+const LONGEST_FAREWELL: Millis = Millis(10_000);
 
 /// The daemon's state: the fleet, and the means to make its actions real.
 pub struct Daemon {
@@ -38,6 +42,7 @@ pub struct Daemon {
     envelopes: BTreeMap<RunId, Envelope>,
     finishing: BTreeMap<RunId, Finishing>,
     waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
+    flushing: BTreeMap<Ticket, Vec<Change>>,
     next_ticket: u64,
     queue: VecDeque<Event>,
     meter: Meter,
@@ -79,6 +84,7 @@ impl Daemon {
             envelopes: BTreeMap::new(),
             finishing: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            flushing: BTreeMap::new(),
             next_ticket: 1,
             queue: VecDeque::new(),
             meter: Meter::default(),
@@ -93,13 +99,14 @@ impl Daemon {
     /// Takes over the descriptors of the runs that the keeper holds.
     pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
         for (run, (envelope, ends)) in ends {
-            let name = AppName::parse(&envelope.core.app).ok();
-            let spec = name.and_then(|name| self.fleet.app(&name)).map(|app| app.spec.clone());
-            let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one)).unwrap_or(0);
-            if let Some(pidfd) = ends.pidfd {
+            let one = self.fleet.instance_of(run);
+            let (spec, slot) =
+                (one.and_then(|one| one.run()).map(|run| run.spec.clone()), one.map_or(0, |one| one.slot));
+            // One that is still starting is told of again, with its descriptors.
+            if let (Some(pid), Some(pidfd)) = (one.and_then(held_pid), ends.pidfd) {
                 self.runs.insert(run, pid, pidfd, shown(&envelope));
+                self.output.attach(run, spec.as_deref(), &envelope.core, slot, (ends.out, ends.err));
             }
-            self.output.attach(&self.link, run, spec.as_deref(), &envelope.core, (ends.out, ends.err));
             self.envelopes.insert(run, envelope);
         }
     }
@@ -135,6 +142,12 @@ impl Daemon {
     /// An event, and all that follows from it.
     pub fn happened(&mut self, event: Event) {
         self.queue.push_back(event);
+        self.act(Vec::new());
+    }
+
+    /// Actions, and all that follows from them.
+    pub fn act(&mut self, actions: Vec<Action>) {
+        self.perform(actions);
         while let Some(event) = self.queue.pop_front() {
             tracing::debug!(?event);
             let actions = self.fleet.handle(clock::now(), event);
@@ -142,7 +155,7 @@ impl Daemon {
         }
     }
 
-    pub fn perform(&mut self, actions: Vec<Action>) {
+    fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Spawn(order) => self.spawn(*order),
@@ -197,9 +210,15 @@ impl Daemon {
                     self.reply(ticket, result);
                 }
                 Action::Reply { ticket, result } => self.reply(ticket, result),
-                Action::Flush { ids } => {
+                Action::Flush { ticket, ids } => {
+                    let changes = ids.iter().filter_map(|id| self.fleet.instance(*id)).map(|one| Change {
+                        name: one.name.clone(),
+                        kind: ChangeKind::Flushed,
+                        detail: None,
+                    });
+                    self.flushing.insert(ticket, changes.collect());
                     let files = ids.iter().filter_map(|id| self.files(*id)).flat_map(|files| files.paths()).collect();
-                    self.output.flush(files);
+                    self.output.flush(ticket, files);
                 }
                 Action::Release { app } => self.release(&format!("{app}\n"), &[]),
                 Action::Bye => {
@@ -223,8 +242,10 @@ impl Daemon {
                     && let Some(envelope) = self.envelopes.get(&run)
                 {
                     self.runs.insert(run, pid, pidfd, shown(envelope));
-                    let spec = self.fleet.instance_of(run).and_then(|one| one.run()).map(|life| life.spec.clone());
-                    self.output.attach(&self.link, run, spec.as_deref(), &envelope.core, (out, err));
+                    let one = self.fleet.instance_of(run);
+                    let spec = one.and_then(|one| one.run()).map(|life| life.spec.clone());
+                    let slot = one.map_or(0, |one| one.slot);
+                    self.output.attach(run, spec.as_deref(), &envelope.core, slot, (out, err));
                     if let Some(path) = spec.as_ref().and_then(|spec| spec.pid_file.as_ref())
                         && let Err(error) = file::replace(path, format!("{pid}\n").as_bytes())
                     {
@@ -243,6 +264,7 @@ impl Daemon {
             }
             FromKeeper::Term { .. } => self.output.reopen(),
             FromKeeper::Hello { .. }
+            | FromKeeper::Socket { .. }
             | FromKeeper::Run { .. }
             | FromKeeper::End { .. }
             | FromKeeper::Failed { .. }
@@ -250,20 +272,25 @@ impl Daemon {
         }
     }
 
-    pub fn pump_says(&mut self, pumped: Pumped) {
-        match pumped {
-            Pumped::Drained { run } => {
+    pub fn pump_says(&mut self, told: Told) {
+        match told {
+            Told::Drained { run } => {
                 if matches!(self.finishing.get(&run), Some(Finishing::Draining)) {
                     self.finishing.remove(&run);
                     let facts = self.gather(run);
                     self.happened(Event::Finished { run, facts: Box::new(facts) });
                 }
             }
-            Pumped::NewFile { run, stream, file } => {
+            Told::NewFile { run, stream, file } => {
                 if let Err(error) = self.link.say(&FromDaemon::Log { run, stream }, &[file.as_fd()]) {
                     tracing::error!(%error, "the keeper does not listen");
                 }
             }
+            Told::Flushed { ticket } => {
+                let changes = self.flushing.remove(&ticket).unwrap_or_default();
+                self.reply(ticket, Ok(Reply { changes, ..Reply::default() }));
+            }
+            Told::Lost { path, bytes } => self.output.count_lost(path, bytes),
         }
     }
 
@@ -300,15 +327,17 @@ impl Daemon {
         let _ = answer.send(result);
     }
 
-    /// The keeper is gone: what it held is ended, so that nothing ever runs twice.
-    pub fn end_all_runs(&mut self) {
-        let runs: Vec<RunId> = self.envelopes.keys().copied().collect();
-        let me = process::pid();
-        for run in runs {
-            self.runs.signal_tree(self.keeper, run, Signal::KILL.0);
-            self.runs.signal_tree(me, run, Signal::KILL.0);
-            self.runs.signal_main(run, Signal::KILL.0);
+    /// The keeper is gone: what it held is ended, so that nothing ever runs twice. What does not obey in time is killed by the
+    /// next keeper, which looks for it before it begins.
+    pub fn end_all_runs(&self) {
+        let mut longest = Millis(0);
+        for run in self.envelopes.keys() {
+            let spec = self.fleet.instance_of(*run).and_then(|one| one.run()).map(|run| run.spec.clone());
+            let stop = spec.map(|spec| spec.stop.clone()).unwrap_or_default();
+            longest = longest.max(stop.kill_timeout);
+            self.runs.signal_abandoned(*run, stop.kill_signal.0);
         }
+        self.runs.wait_ended(Duration::from_millis(longest.min(LONGEST_FAREWELL).0));
     }
 
     fn command(&mut self, now: Now, ticket: Ticket, command: Command, wait: bool, actor: Actor) {
@@ -319,20 +348,13 @@ impl Daemon {
         match self.store.saved() {
             Ok(saved) => {
                 let actions = self.fleet.restore(now, ticket, saved, wait);
-                self.perform(actions);
-                self.run_queue();
+                self.act(actions);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let refusal = Refusal::failed("nothing was saved").hint("`stead save` saves what there is now");
                 self.reply(ticket, Err(refusal));
             }
             Err(error) => self.reply(ticket, Err(Refusal::failed(format!("could not read saved.json: {error}")))),
-        }
-    }
-
-    fn run_queue(&mut self) {
-        if let Some(event) = self.queue.pop_front() {
-            self.happened(event);
         }
     }
 
@@ -357,13 +379,11 @@ impl Daemon {
     fn prepare(&mut self, order: &Order) -> Result<(Plan, Envelope), SpawnFailure> {
         let spec = &order.spec;
         let listen = self.hold(spec)?;
-        let marks = self
-            .output
-            .marks(spec, &order.note)
-            .map_err(|(path, error)| {
-                tracing::error!(%error, path = %path.display(), "a log file cannot be opened");
-                SpawnFailure { stage: "log".into(), errno: io_errno(&error) }
-            })?;
+        let files = self.output.files(spec, &order.note.instance, order.slot);
+        let marks = self.output.marks(&files).map_err(|(path, error)| {
+            tracing::error!(%error, path = %path.display(), "a log file cannot be opened");
+            SpawnFailure { stage: "log".into(), errno: io_errno(&error) }
+        })?;
         let mut env: Env = (*order.environment).clone();
         if let Some(who) = &spec.identity {
             env.insert("USER".into(), who.user.clone());
@@ -463,10 +483,7 @@ impl Daemon {
 
     fn drain(&mut self, run: RunId, leave_open: bool) {
         self.finishing.insert(run, Finishing::Draining);
-        if !self.output.drain(run, leave_open) {
-            // Nothing was attached: nothing is to be brought home.
-            self.pump_says(Pumped::Drained { run });
-        }
+        self.output.drain(run, leave_open);
     }
 
     fn gather(&self, run: RunId) -> Facts {
@@ -489,7 +506,9 @@ impl Daemon {
 
     fn reply(&mut self, ticket: Ticket, mut result: Result<Reply, Refusal>) {
         if let (Ok(reply), true) = (&mut result, self.unwritten) {
-            reply.warnings.push("state.json cannot be written: after a crash of stead this wish is not remembered".into());
+            reply
+                .warnings
+                .push("state.json cannot be written: after a crash of stead this wish is not remembered".into());
         }
         if let Some(answer) = self.waiting.remove(&ticket) {
             let _ = answer.send(server::reply(result));
@@ -537,7 +556,7 @@ impl Daemon {
                     out_file: files.out.clone(),
                     error_file: files.err.clone(),
                     log_file: files.combined.clone(),
-                    log_bytes_lost: self.output.lost(&files),
+                    log_bytes_lost: self.output.lost(files),
                     tree: run.map(|run| views::tree(&self.runs, self.keeper, run.id)).unwrap_or_default(),
                     note: views::reason(one),
                 })
@@ -584,7 +603,7 @@ impl Daemon {
     fn files(&self, id: Id) -> Option<super::output::Files> {
         let one = self.fleet.instance(id)?;
         let app = self.fleet.app(&one.app)?;
-        Some(self.output.files(&app.spec, &one.name, one.app.as_str(), one.slot))
+        Some(self.output.files(&app.spec, &one.name, one.slot))
     }
 
     fn shown(&self, run: RunId) -> String {
@@ -611,7 +630,14 @@ fn log_line(line: &crate::core::action::Line) {
         Entry::Start { pid, .. } => tracing::info!(run, pid, "online"),
         Entry::End { record, .. } => {
             let next = record.next.action;
-            tracing::info!(run, cause = record.cause.word(), planned = record.planned, summary = record.summary, ?next, "ended");
+            tracing::info!(
+                run,
+                cause = record.cause.word(),
+                planned = record.planned,
+                summary = record.summary,
+                ?next,
+                "ended"
+            );
         }
         Entry::Reset { .. } => tracing::info!(instance = line.instance, "counters reset"),
         Entry::Asked { .. } => tracing::info!(instance = line.instance, "asked for"),
@@ -628,4 +654,3 @@ fn io_errno(error: &io::Error) -> String {
         None => error.kind().to_string(),
     }
 }
-

@@ -9,7 +9,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -43,11 +43,27 @@ pub struct Asking {
     pub answer: oneshot::Sender<Answer>,
 }
 
+/// Places for connections.
+#[derive(Clone, Debug)]
+pub struct Doors(Arc<Semaphore>);
+
+impl Doors {
+    #[must_use]
+    pub fn new() -> Doors {
+        Doors(Arc::new(Semaphore::new(MOST_CONNECTIONS)))
+    }
+
+    /// Is nobody connected? (One place is taken by the next to come.)
+    #[must_use]
+    pub fn all_closed(&self) -> bool {
+        self.0.available_permits() + 1 >= MOST_CONNECTIONS
+    }
+}
+
 /// Serves until the runtime ends.
-pub async fn serve(listener: UnixListener, loop_: mpsc::UnboundedSender<Asking>) {
-    let places = Rc::new(Semaphore::new(MOST_CONNECTIONS));
+pub async fn serve(listener: UnixListener, doors: Doors, loop_: mpsc::UnboundedSender<Asking>) {
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(place) = doors.0.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let loop_ = loop_.clone();
@@ -111,14 +127,19 @@ async fn respond(
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
     response
 }
 
 async fn question(request: hyper::Request<Incoming>, pid: i32, uid: u32) -> Result<Question, Refusal> {
     // The socket is 0600 already; root may drive everybody's stead, others only their own.
     if uid != 0 && uid != process::uid() {
-        return Err(Refusal::failed(format!("uid {uid} may not drive this stead (it belongs to uid {})", process::uid())));
+        return Err(Refusal::failed(format!(
+            "uid {uid} may not drive this stead (it belongs to uid {})",
+            process::uid()
+        )));
     }
     let spoken = request.headers().get(PROTOCOL_HEADER).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
     if let Some(spoken) = spoken.filter(|spoken| *spoken > PROTOCOL) {
@@ -129,9 +150,8 @@ async fn question(request: hyper::Request<Incoming>, pid: i32, uid: u32) -> Resu
         .hint("`stead kill` and start again with the new version, or use the older client"));
     }
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let parameter = |name: &str| {
-        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(percent_decode)
-    };
+    let parameter =
+        |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(percent_decode);
     let target = || parameter("target").ok_or_else(|| usage("the request names no target"));
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/v1/ping") => Ok(Question::Ping),
@@ -150,7 +170,8 @@ async fn question(request: hyper::Request<Incoming>, pid: i32, uid: u32) -> Resu
                 .map_err(|error| usage(format!("the request's body: {error}")))?
                 .to_bytes();
             let request: Request = serde_json::from_slice(&body).map_err(|error| {
-                usage(format!("the request cannot be read: {error}")).hint("client and daemon may be of different versions")
+                usage(format!("the request cannot be read: {error}"))
+                    .hint("client and daemon may be of different versions")
             })?;
             let actor = Actor { uid: Some(uid), pid: Some(pid), command: Some(request.command_line.clone()) };
             Ok(Question::Command { request: Box::new(request), actor })

@@ -7,6 +7,7 @@ use crate::core::name::RunId;
 use crate::os::process::{self, Snapshot};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 /// The runs that are looked for.
 #[derive(Debug, Default)]
@@ -51,7 +52,17 @@ impl Runs {
     /// To every process of the tree, the youngest generation first, as PM2 does.
     pub fn signal_tree(&self, keeper: i32, run: RunId, signal: i32) {
         let snapshot = Snapshot::take();
-        let members = self.members(keeper, run, &snapshot);
+        self.signal_members(&self.members(keeper, run, &snapshot), &snapshot, run, signal);
+    }
+
+    /// To the tree of a run whose keeper has ended.
+    pub fn signal_abandoned(&self, run: RunId, signal: i32) {
+        let snapshot = Snapshot::take();
+        let main = self.runs.get(&run).map(|known| known.pid);
+        self.signal_members(&snapshot.below(main), &snapshot, run, signal);
+    }
+
+    fn signal_members(&self, members: &[i32], snapshot: &Snapshot, run: RunId, signal: i32) {
         for pid in members.iter().rev() {
             if self.runs.get(&run).is_some_and(|known| known.pid == *pid) {
                 self.signal_main(run, signal);
@@ -64,6 +75,12 @@ impl Runs {
                 let _ = process::pidfd_signal(pidfd.as_fd(), signal);
             }
         }
+    }
+
+    /// Waits until every main process has ended, or the time is over.
+    pub fn wait_ended(&self, limit: Duration) {
+        let pidfds: Vec<_> = self.runs.values().map(|known| known.pidfd.as_fd()).collect();
+        process::wait_ended(&pidfds, limit);
     }
 
     /// How many processes a run whose main process has ended left. Cheap where there are none.
@@ -80,10 +97,8 @@ impl Runs {
     #[must_use]
     pub fn members(&self, keeper: i32, run: RunId, snapshot: &Snapshot) -> Vec<i32> {
         let main = self.runs.get(&run).map(|known| known.pid);
-        let orphans = self
-            .strangers(snapshot.children(keeper).to_vec())
-            .into_iter()
-            .filter(|pid| self.owner(*pid) == Some(run));
+        let orphans =
+            self.strangers(snapshot.children(keeper).to_vec()).into_iter().filter(|pid| self.owner(*pid) == Some(run));
         // A main process that has ended and whose number has gone to another is no child of the keeper.
         let main = main.filter(|pid| snapshot.get(*pid).is_some_and(|stat| stat.ppid == keeper));
         snapshot.below(main.into_iter().chain(orphans))

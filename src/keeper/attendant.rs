@@ -5,12 +5,14 @@ use crate::os::{process, socket, spawn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Delays between starts: at once, then 0.1 s, doubled up to 5 s.
 const FIRST_DELAY: Millis = Millis(100);
 const LONGEST_DELAY: Millis = Millis(5_000);
 
 /// A daemon that lived this long is started again at once.
 const PROVEN: Millis = Millis(30_000);
+
+/// A daemon that was silent for too long gets this much more: after a sleep of the machine both sides wake at once.
+const SECOND_CHANCE: Millis = Millis(10_000);
 
 /// After SIGABRT (for a core dump and a last word) SIGKILL.
 const LAST_WORDS: Millis = Millis(5_000);
@@ -20,7 +22,8 @@ const LAST_WORDS: Millis = Millis(5_000);
 pub struct Attendant {
     pub starts: u64,
     state: State,
-    delay: Option<Millis>,
+    /// Starts since one was proven.
+    tries: u32,
 }
 
 #[derive(Debug)]
@@ -35,6 +38,7 @@ enum State {
         since: Mono,
         socket: Option<OwnedFd>,
         beat: Mono,
+        suspected: Option<Mono>,
         aborted: Option<Mono>,
         bye: bool,
     },
@@ -42,7 +46,7 @@ enum State {
 
 impl Attendant {
     pub fn new(now: Now) -> Attendant {
-        Attendant { starts: 0, state: State::Gone { since: now.mono, start_at: now.mono }, delay: None }
+        Attendant { starts: 0, state: State::Gone { since: now.mono, start_at: now.mono }, tries: 0 }
     }
 
     #[must_use]
@@ -81,18 +85,18 @@ impl Attendant {
         plan: &spawn::Plan,
         files: spawn::OriginalLimit,
         null: &OwnedFd,
+        stderr: &OwnedFd,
     ) -> io::Result<bool> {
         let State::Gone { since, start_at } = self.state else { return Ok(false) };
         if now.mono < start_at {
             return Ok(false);
         }
-        let delay = self.delay.map_or(FIRST_DELAY, |last| Millis((last.0 * 2).min(LONGEST_DELAY.0)));
-        self.delay = Some(delay);
+        self.tries += 1;
         // Where the start itself fails, the next try waits as well.
-        self.state = State::Gone { since, start_at: now.mono + delay };
+        self.state = State::Gone { since, start_at: now.mono + self.delay().max(FIRST_DELAY) };
         let (ours, theirs) = socket::pair()?;
         let fds = [theirs.as_fd()];
-        let stdio = spawn::Stdio { null: null.as_fd(), out: null.as_fd(), err: null.as_fd(), listen: &fds };
+        let stdio = spawn::Stdio { null: null.as_fd(), out: null.as_fd(), err: stderr.as_fd(), listen: &fds };
         let child = spawn::spawn(plan, stdio, files).map_err(|(_, errno)| io::Error::from(errno))?;
         self.starts += 1;
         self.state = State::Lives {
@@ -101,10 +105,19 @@ impl Attendant {
             since: now.mono,
             socket: Some(ours),
             beat: now.mono,
+            suspected: None,
             aborted: None,
             bye: false,
         };
         Ok(true)
+    }
+
+    /// Before the next start: nothing, then 0.1 s, doubled up to 5 s.
+    fn delay(&self) -> Millis {
+        match self.tries {
+            0 | 1 => Millis(0),
+            n => Millis((FIRST_DELAY.0 << (n - 2).min(10)).min(LONGEST_DELAY.0)),
+        }
     }
 
     /// The connection ended: whoever is at the other end serves no more.
@@ -124,8 +137,9 @@ impl Attendant {
     }
 
     pub fn beat(&mut self, now: Now) {
-        if let State::Lives { beat, .. } = &mut self.state {
+        if let State::Lives { beat, suspected, .. } = &mut self.state {
             *beat = now.mono;
+            *suspected = None;
         }
     }
 
@@ -134,10 +148,9 @@ impl Attendant {
         let State::Lives { since, bye, .. } = &self.state else { return false };
         let (since, bye) = (*since, *bye);
         if now.mono - since >= PROVEN {
-            self.delay = None;
+            self.tries = 1;
         }
-        let wait = self.delay.filter(|delay| *delay > FIRST_DELAY).unwrap_or_default();
-        self.state = State::Gone { since: now.mono, start_at: now.mono + wait };
+        self.state = State::Gone { since: now.mono, start_at: now.mono + self.delay() };
         bye
     }
 
@@ -145,21 +158,26 @@ impl Attendant {
     pub fn watch(&mut self, now: Now) -> Option<Mono> {
         match &mut self.state {
             State::Gone { start_at, .. } => Some(*start_at),
-            State::Lives { pidfd, beat, aborted, .. } => {
-                let silent = *beat + Millis(super::message::BEAT_LIMIT_MS);
-                match *aborted {
-                    None if now.mono >= silent => {
+            State::Lives { pidfd, beat, suspected, aborted, .. } => {
+                let silent = *beat + Millis(super::message::BEAT_LIMIT_MS - SECOND_CHANCE.0);
+                match (*suspected, *aborted) {
+                    (None, _) if now.mono < silent => Some(silent),
+                    (None, _) => {
+                        *suspected = Some(now.mono);
+                        Some(now.mono + SECOND_CHANCE)
+                    }
+                    (Some(at), _) if now.mono < at + SECOND_CHANCE => Some(at + SECOND_CHANCE),
+                    (Some(_), None) => {
                         let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGABRT);
                         *aborted = Some(now.mono);
                         Some(now.mono + LAST_WORDS)
                     }
-                    None => Some(silent),
-                    Some(at) if now.mono >= at + LAST_WORDS => {
+                    (Some(_), Some(at)) if now.mono < at + LAST_WORDS => Some(at + LAST_WORDS),
+                    (Some(_), Some(_)) => {
                         let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
                         *aborted = Some(now.mono);
                         Some(now.mono + LAST_WORDS)
                     }
-                    Some(at) => Some(at + LAST_WORDS),
                 }
             }
         }

@@ -15,15 +15,21 @@ pub struct Entry {
     pub started: Now,
     pub state: State,
     pub note: Note,
-    /// Read ends.
-    pub out: OwnedFd,
-    pub err: OwnedFd,
+    /// `None`: the spawn failed before there were any.
+    pub ends: Option<Ends>,
     /// Until the exec is decided.
     pub exec: Option<OwnedFd>,
     /// Where the keeper may splice the streams to.
     pub out_log: Option<OwnedFd>,
     pub err_log: Option<OwnedFd>,
     told: Told,
+}
+
+/// The read ends of a run's pipes.
+#[derive(Debug)]
+pub struct Ends {
+    pub out: OwnedFd,
+    pub err: OwnedFd,
 }
 
 /// How much of a run the present daemon has been told.
@@ -47,7 +53,7 @@ pub struct Inventory {
 pub type Said<'a> = (FromKeeper, Vec<BorrowedFd<'a>>);
 
 impl Inventory {
-    pub fn insert(&mut self, run: RunId, child: Child, started: Now, note: Note, out: OwnedFd, err: OwnedFd) {
+    pub fn insert(&mut self, run: RunId, child: Child, started: Now, note: Note, ends: Ends) {
         self.highest = self.highest.max(run);
         self.pids.insert(child.pid, run);
         let entry = Entry {
@@ -56,8 +62,7 @@ impl Inventory {
             started,
             state: State::Starting,
             note,
-            out,
-            err,
+            ends: Some(ends),
             exec: Some(child.exec),
             out_log: None,
             err_log: None,
@@ -67,7 +72,7 @@ impl Inventory {
     }
 
     /// A run that never came to be.
-    pub fn insert_failed(&mut self, run: RunId, state: State, at: Now, note: Note, pipes: (OwnedFd, OwnedFd)) {
+    pub fn insert_failed(&mut self, run: RunId, state: State, at: Now, note: Note) {
         self.highest = self.highest.max(run);
         let entry = Entry {
             pid: 0,
@@ -75,8 +80,7 @@ impl Inventory {
             started: at,
             state,
             note,
-            out: pipes.0,
-            err: pipes.1,
+            ends: None,
             exec: None,
             out_log: None,
             err_log: None,
@@ -199,7 +203,7 @@ impl Inventory {
 
 impl Entry {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        let ends = [self.out.as_fd(), self.err.as_fd()];
+        let ends = self.ends.iter().flat_map(|ends| [ends.out.as_fd(), ends.err.as_fd()]);
         self.pidfd.iter().map(AsFd::as_fd).chain(ends).collect()
     }
 }

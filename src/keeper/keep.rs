@@ -1,7 +1,7 @@
 //! The keeper's loop: wait for what happens, enter it in the table, tell the daemon what it does not know yet.
 
 use super::attendant::Attendant;
-use super::inventory::Inventory;
+use super::inventory::{Ends, Inventory};
 use super::message::{FromDaemon, FromKeeper, Note, OLDEST, PROTOCOL, State, Stream};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::event::{ExitStatus, Usage};
@@ -10,7 +10,7 @@ use crate::core::spec::Signal;
 use crate::os::process::{self, Snapshot};
 use crate::os::signal::Came;
 use crate::os::spawn::{self, Plan, Stage, Stdio};
-use crate::os::{clock, file, pipe, signal, socket};
+use crate::os::{clock, file, pipe, role, signal, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::wait::WaitStatus;
@@ -37,8 +37,8 @@ pub struct Start {
     pub lock: File,
     /// Arguments of the daemon after its role.
     pub daemon_args: Vec<String>,
-    /// Variables of our own environment that the daemon gets beside them.
-    pub daemon_env: Vec<String>,
+    /// The daemon's stderr; `None`: nowhere.
+    pub daemon_stderr: Option<OwnedFd>,
 }
 
 struct Keeper {
@@ -48,6 +48,7 @@ struct Keeper {
     daemon_plan: Plan,
     files: spawn::OriginalLimit,
     null: OwnedFd,
+    daemon_stderr: OwnedFd,
     /// `stead.sock`.
     front_door: OwnedFd,
     held: BTreeMap<String, OwnedFd>,
@@ -63,15 +64,23 @@ struct Keeper {
 
 enum Greeting {
     Hello,
-    Runs { after: Option<RunId>, count: u64 },
+    /// No daemon asks for a socket to be held before it is greeted, so a number names one.
+    Sockets {
+        told: usize,
+    },
+    Runs {
+        after: Option<RunId>,
+        count: u64,
+    },
 }
 
 /// Keeps until the daemon says goodbye. `ready` is called once clients can connect.
 ///
 /// # Errors
 /// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
-pub fn run(start: Start, ready: impl FnOnce()) -> io::Result<()> {
+pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
     process::become_subreaper()?;
+    let _ = sign(&mut start.lock);
     let signals = signal::watch(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT])?;
     let files = spawn::raise_open_files()?;
     end_leftovers(&start.home);
@@ -83,6 +92,7 @@ pub fn run(start: Start, ready: impl FnOnce()) -> io::Result<()> {
         daemon_plan: daemon_plan(&start),
         files,
         null: file::null()?,
+        daemon_stderr: start.daemon_stderr.take().map_or_else(file::null, Ok)?,
         front_door,
         held: BTreeMap::new(),
         greeting: None,
@@ -100,10 +110,7 @@ pub fn run(start: Start, ready: impl FnOnce()) -> io::Result<()> {
 }
 
 /// Writes who holds the home into its lock file.
-///
-/// # Errors
-/// Of write(2).
-pub fn sign(lock: &mut File) -> io::Result<()> {
+fn sign(lock: &mut File) -> io::Result<()> {
     use std::io::Seek;
     lock.set_len(0)?;
     lock.rewind()?;
@@ -115,7 +122,9 @@ impl Keeper {
         let mut buffer = Vec::new();
         loop {
             let now = clock::now();
-            if let Ok(true) = self.attendant.start_if_due(now, &self.daemon_plan, self.files, &self.null) {
+            if let Ok(true) =
+                self.attendant.start_if_due(now, &self.daemon_plan, self.files, &self.null, &self.daemon_stderr)
+            {
                 self.greeting = Some(Greeting::Hello)
             }
             let blocked = self.speak();
@@ -203,17 +212,24 @@ impl Keeper {
                     keeper_pid: process::pid(),
                     highest_run: self.inventory.highest,
                     daemon_starts: self.attendant.starts,
-                    sockets: self.held.keys().cloned().collect(),
                 };
-                let mut fds = vec![self.front_door.as_fd()];
-                fds.extend(self.held.values().map(AsFd::as_fd));
-                say(socket, &hello, &fds)?;
+                say(socket, &hello, &[self.front_door.as_fd()])?;
                 if let Some((came, _)) = self.told_to_end
                     && !self.came.contains(&came)
                 {
                     self.came.push_back(came);
                 }
-                self.greeting = Some(Greeting::Runs { after: None, count: 0 });
+                self.greeting = Some(Greeting::Sockets { told: 0 });
+                return Ok(true);
+            }
+            Some(Greeting::Sockets { told }) => {
+                self.greeting = match self.held.iter().nth(told) {
+                    Some((name, fd)) => {
+                        say(socket, &FromKeeper::Socket { name: name.clone() }, &[fd.as_fd()])?;
+                        Some(Greeting::Sockets { told: told + 1 })
+                    }
+                    None => Some(Greeting::Runs { after: None, count: 0 }),
+                };
                 return Ok(true);
             }
             Some(Greeting::Runs { after, count }) => {
@@ -311,19 +327,16 @@ impl Keeper {
 
     fn spawn(&mut self, run: RunId, note: Note, plan: OwnedFd) {
         let now = clock::now();
-        let null = || self.null.try_clone();
         match self.clone_child(plan) {
-            Ok((child, out, err)) => self.inventory.insert(run, child, now, note, out, err),
+            Ok((child, ends)) => self.inventory.insert(run, child, now, note, ends),
             Err((stage, errno)) => {
-                // The table holds two ends for every run; a failed one has nothing to be read.
-                let (Ok(out), Ok(err)) = (null(), null()) else { return };
                 let state = State::Failed { stage, errno: errno as i32, at: now.mono };
-                self.inventory.insert_failed(run, state, now, note, (out, err));
+                self.inventory.insert_failed(run, state, now, note);
             }
         }
     }
 
-    fn clone_child(&self, plan: OwnedFd) -> Result<(spawn::Child, OwnedFd, OwnedFd), (Stage, Errno)> {
+    fn clone_child(&self, plan: OwnedFd) -> Result<(spawn::Child, Ends), (Stage, Errno)> {
         let plan: Plan = file::read_memory_file(plan)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -337,7 +350,7 @@ impl Keeper {
         let (out, out_end) = pipe()?;
         let (err, err_end) = pipe()?;
         let stdio = Stdio { null: self.null.as_fd(), out: out_end.as_fd(), err: err_end.as_fd(), listen: &sockets };
-        Ok((spawn::spawn(&plan, stdio, self.files)?, out, err))
+        Ok((spawn::spawn(&plan, stdio, self.files)?, Ends { out, err }))
     }
 
     /// Which execs are decided.
@@ -389,7 +402,8 @@ impl Keeper {
     /// In place of an absent daemon.
     fn move_logs(&self) {
         for (_, entry) in self.inventory.iter() {
-            for (from, to) in [(&entry.out, &entry.out_log), (&entry.err, &entry.err_log)] {
+            let Some(ends) = &entry.ends else { continue };
+            for (from, to) in [(&ends.out, &entry.out_log), (&ends.err, &entry.err_log)] {
                 if let Some(to) = to {
                     // One pipe's fill a time: a flooding app must not hold us.
                     let _ = pipe::splice_to_end(from.as_fd(), to.as_fd(), 1 << 20);
@@ -459,14 +473,9 @@ fn next_dead() -> Option<(i32, ExitStatus, Usage)> {
 
 /// The daemon is always this very binary, even where another has been put in its place meanwhile.
 fn daemon_plan(start: &Start) -> Plan {
-    let mut env: Vec<String> = std::env::vars_os()
-        .filter(|(key, _)| !matches!(key.to_str(), Some("STEAD_HOME" | "STEAD_RUN" | "STEAD_NAME")))
-        .map(|(key, value)| format!("{}={}", key.to_string_lossy(), value.to_string_lossy()))
-        .collect();
-    env.push(format!("STEAD_HOME={}", start.home.display()));
-    env.extend(start.daemon_env.iter().cloned());
-    let mut argv = vec!["stead".to_owned(), "daemon-worker".to_owned()];
+    let mut argv = vec!["stead".to_owned(), role::DAEMON.to_owned()];
     argv.extend(start.daemon_args.iter().cloned());
+    let env = role::environment(&start.home);
     Plan { program: "/proc/self/exe".into(), argv, env, cwd: "/".into(), ..Plan::default() }
 }
 

@@ -24,7 +24,7 @@ pub type Note = serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum FromKeeper {
-    /// First of all. Descriptors: `stead.sock`, then the held sockets in the order of `sockets`.
+    /// First of all. Descriptor: `stead.sock`.
     Hello {
         newest: u32,
         oldest: u32,
@@ -32,7 +32,10 @@ pub enum FromKeeper {
         keeper_pid: i32,
         highest_run: RunId,
         daemon_starts: u64,
-        sockets: Vec<String>,
+    },
+    /// A held socket. Descriptor: the socket.
+    Socket {
+        name: String,
     },
     /// One run of the inventory. Descriptors: pidfd (not of one that failed), read ends of stdout and stderr.
     Run {

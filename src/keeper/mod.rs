@@ -8,4 +8,4 @@ pub mod inventory;
 mod keep;
 pub mod message;
 
-pub use keep::{Start, run, sign};
+pub use keep::{Start, run};

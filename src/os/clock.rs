@@ -11,6 +11,13 @@ pub fn now() -> Now {
     Now { mono: Mono(mono.as_millis() as u64), wall: Wall(wall.as_millis() as i64) }
 }
 
+/// A file's time.
+#[must_use]
+pub fn wall(time: std::time::SystemTime) -> Wall {
+    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Wall(since.as_millis() as i64)
+}
+
 /// CLOCK_MONOTONIC to the nanosecond, for spans within one process.
 #[must_use]
 pub fn precise() -> Duration {

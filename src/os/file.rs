@@ -44,6 +44,32 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&draft, path)
 }
 
+/// Opens `path` and takes flock(2) on it, waiting up to `limit`. The lock lasts as long as the file is open in any process.
+///
+/// # Errors
+/// `WouldBlock` where another holds it; else of open(2) and flock(2).
+pub fn lock(path: &Path, limit: std::time::Duration) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(NO_FOLLOW)
+        .open(path)?;
+    let until = super::clock::precise() + limit;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if super::clock::precise() < until => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
 /// Opens `/dev/null` for both.
 ///
 /// # Errors

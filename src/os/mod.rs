@@ -1,10 +1,14 @@
 //! The only door to Linux. It reads, writes and signals, and decides nothing.
 
+pub mod cgroup;
 pub mod clock;
 pub mod file;
 pub mod pipe;
 pub mod process;
+pub mod role;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod terminal;
+pub mod user;
 pub mod wait;

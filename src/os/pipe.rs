@@ -69,6 +69,16 @@ pub fn capacity(pipe: BorrowedFd<'_>) -> usize {
     nix::fcntl::fcntl(pipe, FcntlArg::F_GETPIPE_SZ).map_or(64 << 10, |size| size as usize)
 }
 
+/// The bytes that wait in a pipe (FIONREAD).
+#[must_use]
+pub fn waiting(pipe: BorrowedFd<'_>) -> usize {
+    nix::ioctl_read_bad!(fionread, libc::FIONREAD, libc::c_int);
+    let mut n = 0;
+    // SAFETY: FIONREAD writes one int to our own variable.
+    let result = unsafe { fionread(std::os::fd::AsRawFd::as_raw_fd(&pipe), &raw mut n) };
+    result.map_or(0, |_| n as usize)
+}
+
 /// Makes a pipe longer; where the user's share is used up (EPERM) it stays as it is. Returns its capacity.
 pub fn grow(pipe: BorrowedFd<'_>, size: usize) -> usize {
     let size = size.min(LONGEST_PIPE) as i32;

@@ -254,6 +254,16 @@ pub fn wait_writable(fd: BorrowedFd<'_>, limit: u16) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until all of these processes have ended, or the time is over.
+pub fn wait_ended(pidfds: &[BorrowedFd<'_>], limit: std::time::Duration) {
+    let until = super::clock::precise() + limit;
+    for pidfd in pidfds {
+        let left = until.saturating_sub(super::clock::precise()).as_millis();
+        let mut fds = [nix::poll::PollFd::new(*pidfd, nix::poll::PollFlags::POLLIN)];
+        let _ = nix::poll::poll(&mut fds, u16::try_from(left).unwrap_or(u16::MAX));
+    }
+}
+
 /// Replaces this process by the program of `/proc/self/exe` with other arguments. Returns only a failure.
 #[must_use]
 pub fn exec_self(arguments: &[&str]) -> io::Error {
@@ -276,6 +286,14 @@ pub fn inherited(fd: i32) -> io::Result<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
     Ok(fd)
+}
+
+/// A descriptor of our own stderr.
+///
+/// # Errors
+/// Of dup(2).
+pub fn stderr() -> io::Result<OwnedFd> {
+    std::os::fd::AsFd::as_fd(&io::stderr()).try_clone_to_owned()
 }
 
 /// The home of a user, for HOME of an app that runs as one.

@@ -110,13 +110,21 @@ pub struct Stdio<'a> {
 /// RLIMIT_NOFILE as it was before stead raised its own; a child gets it back.
 pub type OriginalLimit = (u64, u64);
 
+/// RLIMIT_NOFILE of this process.
+///
+/// # Errors
+/// Of getrlimit(2).
+pub fn open_files() -> io::Result<OriginalLimit> {
+    Ok(nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?)
+}
+
 /// Raises the soft limit of open files to the hard one, and says what it was.
 ///
 /// # Errors
 /// Of getrlimit(2) and setrlimit(2).
 pub fn raise_open_files() -> io::Result<OriginalLimit> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    use nix::sys::resource::{Resource, setrlimit};
+    let (soft, hard) = open_files()?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok((soft, hard))
 }
@@ -130,13 +138,18 @@ pub fn spawn(plan: &Plan, stdio: Stdio<'_>, files: OriginalLimit) -> Result<Chil
     let (exec, report) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| (Stage::Fork, errno))?;
     match clone().map_err(|errno| (Stage::Fork, errno))? {
         None => {
+            // Above the numbers that the child's own descriptors get: else one of them would take its place.
+            let above = stdio.listen.len() as i32 + 6;
+            // SAFETY: plain numbers.
+            let high = unsafe { libc::fcntl(report.as_raw_fd(), libc::F_DUPFD_CLOEXEC, above) };
+            let report = if high < 0 { report.as_raw_fd() } else { high };
             let (stage, errno) = prepared.run(plan, stdio, files);
             let mut record = [0u8; 5];
             record[0] = stage as u8;
             record[1..].copy_from_slice(&(errno as i32).to_ne_bytes());
             // SAFETY: plain system calls on our own buffer and descriptor; _exit runs nothing of the parent's.
             unsafe {
-                libc::write(report.as_raw_fd(), record.as_ptr().cast(), record.len());
+                libc::write(report, record.as_ptr().cast(), record.len());
                 libc::_exit(127)
             }
         }

@@ -90,7 +90,7 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
         Action::Persist => "persist".into(),
         Action::Save { .. } => "save".into(),
         Action::Reply { ticket: to, result } => format!("answer {}: {}", ticket(*to), answer(result)),
-        Action::Flush { ids } => format!("flush the logs of {}", ids.len()),
+        Action::Flush { ids, .. } => format!("flush the logs of {}", ids.len()),
         Action::Release { app } => format!("release {app}"),
         Action::Bye => "bye".into(),
     }

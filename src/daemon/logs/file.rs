@@ -9,7 +9,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 /// A file that could not be written is tried again after this time.
@@ -31,69 +31,59 @@ pub struct Target {
 pub struct LogFile {
     target: Target,
     file: Option<File>,
+    /// A device such as /dev/null is neither rotated nor indexed.
+    regular: bool,
     size: u64,
     index: Option<File>,
     indexed: Wall,
-    /// Bytes that found no place.
+    /// Bytes that found no place and were not told of yet.
     pub lost: u64,
     failing_since: Option<Duration>,
 }
 
-/// All open files, each once however many streams name it.
+/// All open files, each once however many streams name it. Who writes to one holds it open.
 #[derive(Debug, Default)]
 pub struct Files {
-    open: BTreeMap<(u64, u64), Rc<RefCell<LogFile>>>,
-    paths: BTreeMap<PathBuf, Rc<RefCell<LogFile>>>,
+    inodes: BTreeMap<(u64, u64), Weak<RefCell<LogFile>>>,
+    paths: BTreeMap<PathBuf, Weak<RefCell<LogFile>>>,
+    sweep_at: usize,
 }
 
 impl Files {
     /// The file of a target, opened where it is not yet. One that cannot be opened counts what it loses and is tried again.
     pub fn get(&mut self, target: &Target) -> Rc<RefCell<LogFile>> {
-        self.sweep();
-        if let Some(known) = self.paths.get(&target.path) {
-            return known.clone();
+        if let Some(known) = self.paths.get(&target.path).and_then(Weak::upgrade) {
+            known.borrow_mut().target.clone_from(target);
+            return known;
         }
-        let mut log = LogFile {
-            target: target.clone(),
-            file: None,
-            size: 0,
-            index: None,
-            indexed: Wall(0),
-            lost: 0,
-            failing_since: None,
-        };
-        log.reopen();
-        let inode = log.file.as_ref().and_then(|file| file.metadata().ok()).map(|meta| (meta.dev(), meta.ino()));
-        let shared = match inode {
-            Some(inode) => self.open.entry(inode).or_insert_with(|| Rc::new(RefCell::new(log))).clone(),
-            None => Rc::new(RefCell::new(log)),
-        };
-        self.paths.insert(target.path.clone(), shared.clone());
-        shared
+        let log = LogFile::open(target.clone());
+        let inode = log.inode();
+        let shared = inode.and_then(|inode| self.inodes.get(&inode)).and_then(Weak::upgrade);
+        let log = shared.unwrap_or_else(|| Rc::new(RefCell::new(log)));
+        if let Some(inode) = inode {
+            self.inodes.insert(inode, Rc::downgrade(&log));
+        }
+        self.paths.insert(target.path.clone(), Rc::downgrade(&log));
+        self.sweep();
+        log
     }
 
-    /// Lets go of files that no stream names any more.
+    /// Forgets files that nobody writes to any more, seldom enough to cost nothing.
     fn sweep(&mut self) {
-        self.open.retain(|_, log| Rc::strong_count(log) > 1);
-        let open = &self.open;
-        self.paths.retain(|_, log| {
-            let shared = open.values().any(|one| Rc::ptr_eq(one, log));
-            Rc::strong_count(log) > if shared { 2 } else { 1 }
-        });
-        self.open.retain(|_, log| Rc::strong_count(log) > 1);
+        if self.paths.len() >= self.sweep_at {
+            self.paths.retain(|_, log| log.strong_count() > 0);
+            self.inodes.retain(|_, log| log.strong_count() > 0);
+            self.sweep_at = 64 + 2 * self.paths.len();
+        }
     }
 
     /// Opens every file anew by its path: somebody moved them away.
     pub fn reopen(&mut self) {
-        for log in self.paths.values() {
+        self.inodes.clear();
+        for log in self.paths.values().filter_map(Weak::upgrade) {
             log.borrow_mut().reopen();
-        }
-        // Inodes have changed; who shares a file goes on sharing it.
-        let logs: Vec<_> = std::mem::take(&mut self.open).into_values().collect();
-        for log in logs {
-            let inode = log.borrow().file.as_ref().and_then(|file| file.metadata().ok()).map(|meta| (meta.dev(), meta.ino()));
-            if let Some(inode) = inode {
-                self.open.insert(inode, log);
+            if let Some(inode) = log.borrow().inode() {
+                self.inodes.insert(inode, Rc::downgrade(&log));
             }
         }
     }
@@ -108,20 +98,15 @@ impl Files {
                 break;
             }
         }
-        let _ = OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(0));
-        let _ = OpenOptions::new().write(true).open(index_of(path)).and_then(|file| file.set_len(0));
-        if let Some(log) = self.paths.get(path) {
+        for path in [path, &index_of(path)] {
+            let options = OpenOptions::new().write(true).custom_flags(crate::os::file::NO_FOLLOW).open(path);
+            let _ = options.and_then(|file| file.set_len(0));
+        }
+        if let Some(log) = self.paths.get(path).and_then(Weak::upgrade) {
             let mut log = log.borrow_mut();
             log.size = 0;
             log.indexed = Wall(0);
         }
-    }
-
-    /// Bytes lost at each path that lost any.
-    #[must_use]
-    pub fn lost(&self) -> BTreeMap<PathBuf, u64> {
-        let lost = self.paths.iter().map(|(path, log)| (path.clone(), log.borrow().lost));
-        lost.filter(|(_, lost)| *lost > 0).collect()
     }
 }
 
@@ -133,24 +118,52 @@ impl LogFile {
     }
 
     #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.target.path
+    }
+
+    #[must_use]
     pub fn inode(&self) -> Option<(u64, u64)> {
         let meta = self.file.as_ref()?.metadata().ok()?;
         Some((meta.dev(), meta.ino()))
     }
 
+    fn open(target: Target) -> LogFile {
+        let mut log = LogFile {
+            target,
+            file: None,
+            regular: true,
+            size: 0,
+            index: None,
+            indexed: Wall(0),
+            lost: 0,
+            failing_since: None,
+        };
+        log.reopen();
+        log
+    }
+
     fn reopen(&mut self) {
         self.index = None;
-        match open(&self.target.path) {
-            Ok(file) => {
-                self.size = file.metadata().map_or(0, |meta| meta.len());
-                self.file = Some(file);
-                self.healed();
-            }
-            Err(error) => {
-                self.file = None;
-                self.failed(&error);
-            }
+        match self.try_open() {
+            Ok(()) => self.healed(),
+            Err(error) => self.failed(&error),
         }
+    }
+
+    fn try_open(&mut self) -> io::Result<()> {
+        let file = open(&self.target.path)?;
+        let meta = file.metadata()?;
+        self.regular = meta.is_file();
+        self.size = meta.len();
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// How much may come before the file is over its size.
+    #[must_use]
+    pub fn room(&self) -> Option<u64> {
+        (self.regular && self.target.max_size > 0).then(|| self.target.max_size.saturating_sub(self.size))
     }
 
     /// Moves up to `max` bytes out of the pipe: to the file, or, where that cannot be had, nowhere, and counts them.
@@ -161,8 +174,6 @@ impl LogFile {
     pub fn splice(&mut self, pipe: BorrowedFd<'_>, null: BorrowedFd<'_>, max: usize) -> io::Result<usize> {
         self.try_again();
         if let Some(file) = &self.file {
-            self.index_if_due();
-            let file = self.file.as_ref().unwrap_or(file);
             match pipe::splice_to_end(pipe, file.as_fd(), max) {
                 Ok(n) => {
                     self.grew(n as u64);
@@ -180,7 +191,6 @@ impl LogFile {
     /// Writes bytes at the end; what finds no place is counted.
     pub fn write(&mut self, bytes: &[u8]) {
         self.try_again();
-        self.index_if_due();
         let Some(file) = &mut self.file else {
             self.lost += bytes.len() as u64;
             return;
@@ -209,7 +219,7 @@ impl LogFile {
     /// Is it over its size?
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.file.is_some() && self.target.max_size > 0 && self.size >= self.target.max_size
+        self.file.is_some() && self.room() == Some(0)
     }
 
     /// Full, and no end of a line for too long.
@@ -246,8 +256,9 @@ impl LogFile {
     }
 
     fn grew(&mut self, by: u64) {
-        self.size += by;
         if by > 0 {
+            self.index_if_due();
+            self.size += by;
             self.healed();
         }
     }
@@ -268,27 +279,28 @@ impl LogFile {
 
     fn try_again(&mut self) {
         if self.failing_since.is_some_and(|since| clock::precise() - since >= TRY_AGAIN) && self.file.is_none() {
-            match open(&self.target.path) {
-                Ok(file) => {
-                    self.size = file.metadata().map_or(0, |meta| meta.len());
-                    self.file = Some(file);
-                    self.failing_since = Some(clock::precise());
-                }
-                Err(_) => self.failing_since = Some(clock::precise()),
-            }
+            // Whether it is healed the next write tells: a full disk lets itself be opened.
+            let _ = self.try_open();
+            self.failing_since = Some(clock::precise());
         }
     }
 
-    /// Where the next bytes stand, and when they came: one line a second at most, for `--since` and interleaving.
+    /// Where bytes stand, and when they came: one line a second at most, for `--since` and interleaving.
     fn index_if_due(&mut self) {
         let now = clock::now().wall;
-        if (now.0 - self.indexed.0).unsigned_abs() < 1000 {
+        if !self.regular || (now.0 - self.indexed.0).unsigned_abs() < 1000 {
             return;
         }
-        self.indexed = now;
         if self.index.is_none() {
-            self.index = OpenOptions::new().append(true).create(true).mode(0o640).open(index_of(&self.target.path)).ok();
+            let path = index_of(&self.target.path);
+            let written = std::fs::metadata(&path).and_then(|meta| meta.modified()).map_or(Wall(0), clock::wall);
+            self.index = OpenOptions::new().append(true).create(true).mode(0o640).open(path).ok();
+            if (now.0 - written.0).unsigned_abs() < 1000 {
+                self.indexed = written;
+                return;
+            }
         }
+        self.indexed = now;
         if let Some(index) = &mut self.index {
             let _ = writeln!(index, "{} {}", self.size, now.0);
         }
@@ -317,7 +329,7 @@ fn rename(from: &Path, to: &Path) {
 }
 
 /// A symbolic link in the last place is not followed: under root it could name any file.
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)

@@ -1,6 +1,6 @@
 //! The last lines that a run wrote: from its file's size at spawn on.
 
-use super::file::numbered;
+use super::file::{numbered, open};
 use crate::daemon::link::Mark;
 use std::fs::File;
 use std::io;
@@ -11,16 +11,20 @@ use std::path::Path;
 const STRETCH: u64 = 64 << 10;
 const LINE: usize = 2000;
 
-/// Where the next byte of this file will stand. A file that does not exist yet begins at 0.
+/// Where the next byte of this file will stand. The file and the folders above it are made where they are missing, as PM2 does.
 ///
 /// # Errors
-/// Of stat(2), other than that it does not exist.
+/// Of mkdir(2) and open(2).
 pub fn mark(path: &Path) -> io::Result<Mark> {
-    match std::fs::metadata(path) {
-        Ok(meta) => Ok(Mark { dev: meta.dev(), ino: meta.ino(), offset: meta.len() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Mark::default()),
-        Err(error) => Err(error),
-    }
+    let file = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path.parent().unwrap_or(path))?;
+            open(path)?
+        }
+        result => result?,
+    };
+    let meta = file.metadata()?;
+    Ok(Mark { dev: meta.dev(), ino: meta.ino(), offset: meta.len() })
 }
 
 /// The last `count` lines since `from`, oldest first. Where the file was rotated since, the older one is read as well.

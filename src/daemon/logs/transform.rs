@@ -41,7 +41,7 @@ impl Stamper {
         let key = if self.fraction { now.0 } else { now.0.div_euclid(1000) };
         if self.cached.as_ref().is_none_or(|(cached, _)| *cached != key) {
             let text = jiff::Timestamp::from_millisecond(now.0)
-                .map(|at| at.to_zoned(self.zone.clone()))
+                .map(|at| at.to_zoned_datetime(self.zone.clone()))
                 .ok()
                 .and_then(|at| jiff::fmt::strtime::format(&self.format, &at).ok())
                 .unwrap_or_default();

@@ -1,0 +1,374 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// The client's command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stead",
+    version,
+    about = "Starts apps, keeps them up, and knows why each run of them ended",
+    after_help = "NAME is an app, an instance (NAME-0), a namespace, an id, or `all`.\n\
+                  Exit status: 0 done, 1 failed, 2 usage or config error, 3 no such app.",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Where this stead lives [default: $STEAD_HOME, else ~/.local/state/stead; root: /var/lib/stead]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub home: Option<PathBuf>,
+    /// No colours (as with NO_COLOR set, or when piped)
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub no_color: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start what a file says, a script, or apps that were stopped
+    Start(Box<StartArgs>),
+    /// Stop apps; they stay in the list
+    Stop(Targets),
+    /// Stop and start apps
+    Restart(RestartArgs),
+    /// Restart apps, counted as a reload
+    Reload(Targets),
+    /// Stop apps and forget them
+    #[command(visible_alias = "del")]
+    Delete(Targets),
+    /// Show all apps: state, memory, restarts, last cause
+    #[command(visible_aliases = ["ls", "status"], aliases = ["l", "ps"])]
+    List(ListArgs),
+    /// Show all about an app
+    #[command(visible_alias = "show", aliases = ["desc", "info"])]
+    Describe(DescribeArgs),
+    /// Say why runs ended, with evidence
+    Why(WhyArgs),
+    /// Show the last lines of output
+    #[command(alias = "log")]
+    Logs(LogsArgs),
+    /// Empty log files
+    Flush(FlushArgs),
+    /// Keep the list for `resurrect`
+    #[command(alias = "dump")]
+    Save(SaveArgs),
+    /// Start what `save` kept
+    Resurrect(NoWait),
+    /// Change an app's number of instances
+    Scale(ScaleArgs),
+    /// Set counters back to zero; an app that gave up is started again
+    Reset(ResetArgs),
+    /// Send a signal to an app's main process
+    #[command(alias = "sendSignal")]
+    Signal(SignalArgs),
+    /// Print the list as PM2 does, for scripts written for `pm2 jlist`
+    Jlist,
+    /// Read an ecosystem file and say all that is wrong with it
+    Check(CheckArgs),
+    /// Stop all apps and end stead itself
+    Kill(NoWait),
+    /// Say whether stead runs; starts nothing
+    Ping(PingArgs),
+    /// Run stead in the foreground, for systemd and containers
+    Daemon(DaemonArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Apps.
+#[derive(Debug, Args)]
+pub struct Targets {
+    /// Apps, instances, namespaces, ids, or `all`
+    #[arg(required = true, value_name = "NAME")]
+    pub targets: Vec<String>,
+    #[command(flatten)]
+    pub wait: NoWait,
+}
+
+/// Whether to wait.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct NoWait {
+    /// Return when it is begun rather than when it is done
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// `stead start`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A file says what shall be: what is new is started, what changed is restarted, the
+rest is left alone.
+
+  stead start                       what ./ecosystem.yaml says
+  stead start fleet.yaml --only web,worker
+  stead start app.py --name api --max-memory-restart 300M -- --port 5000
+  stead start api                   an app that was stopped")]
+pub struct StartArgs {
+    /// Ecosystem files, scripts, or apps that are known [default: ./ecosystem.yaml]
+    #[arg(value_name = "FILE|SCRIPT|NAME")]
+    pub targets: Vec<String>,
+    /// Only these apps of the file
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Use each app's `env_NAME` of the file
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
+    /// Known apps take this shell's environment
+    #[arg(long)]
+    pub update_env: bool,
+    #[command(flatten)]
+    pub wait: NoWait,
+    /// The script's arguments
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+    #[command(flatten)]
+    pub script: ScriptArgs,
+}
+
+/// What is said of a script; each is an attribute of the ecosystem file.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Of a script (as in an ecosystem file)")]
+pub struct ScriptArgs {
+    /// Its name [default: the script's, without extension]
+    #[arg(long, short = 'n')]
+    pub name: Option<String>,
+    /// A group of apps, to be named instead of each of them
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// What runs it [default: by extension]; `none` for a program
+    #[arg(long, value_name = "PROGRAM")]
+    pub interpreter: Option<String>,
+    /// Arguments before the script
+    #[arg(long, visible_alias = "node-args", value_name = "ARGS", allow_hyphen_values = true)]
+    pub interpreter_args: Option<String>,
+    /// Where it runs [default: here]
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<String>,
+    /// A file of NAME=VALUE lines
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<String>,
+    /// A number, or `max` for one per CPU
+    #[arg(long, short = 'i', value_name = "N", allow_hyphen_values = true)]
+    pub instances: Option<String>,
+    /// Restart it gracefully when its whole tree uses more (300M, 1G)
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory_restart: Option<String>,
+    /// Let it end
+    #[arg(long)]
+    pub no_autorestart: bool,
+    /// Let it end when it exits with one of these
+    #[arg(long, value_name = "CODE,…", value_delimiter = ',', num_args = 1..)]
+    pub stop_exit_codes: Vec<i64>,
+    /// Wait before each restart (milliseconds, or 5s)
+    #[arg(long, value_name = "TIME")]
+    pub restart_delay: Option<String>,
+    /// First wait; it grows by half up to 15 s
+    #[arg(long, value_name = "TIME")]
+    pub exp_backoff_restart_delay: Option<String>,
+    /// A run shorter than this counts towards giving up
+    #[arg(long, value_name = "TIME")]
+    pub min_uptime: Option<String>,
+    /// Give up after so many short runs
+    #[arg(long, value_name = "N")]
+    pub max_restarts: Option<String>,
+    /// How it is told to end [default: SIGINT]
+    #[arg(long, value_name = "SIGNAL")]
+    pub kill_signal: Option<String>,
+    /// From that signal to SIGKILL
+    #[arg(long, value_name = "TIME")]
+    pub kill_timeout: Option<String>,
+    /// File of its standard output
+    #[arg(long, short = 'o', alias = "out-file", value_name = "FILE")]
+    pub output: Option<String>,
+    /// File of its standard error
+    #[arg(long, short = 'e', alias = "error-file", value_name = "FILE")]
+    pub error: Option<String>,
+    /// A file that gets both as well
+    #[arg(long, short = 'l', alias = "log-file", value_name = "FILE")]
+    pub log: Option<String>,
+    /// Put the time before each line
+    #[arg(long)]
+    pub time: bool,
+    /// Put the time in this format before each line
+    #[arg(long, value_name = "FORMAT")]
+    pub log_date_format: Option<String>,
+    /// Instances share their log files
+    #[arg(long)]
+    pub merge_logs: bool,
+    /// Run it as this user
+    #[arg(long, visible_alias = "uid", value_name = "USER")]
+    pub user: Option<String>,
+    /// Run it as this group
+    #[arg(long, visible_alias = "gid", value_name = "GROUP")]
+    pub group: Option<String>,
+    /// HOST:PORT or a path of a socket that stead holds for it (fd 3 and on); may be given again
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Vec<String>,
+}
+
+/// `stead restart`.
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Take this shell's environment
+    #[arg(long)]
+    pub update_env: bool,
+}
+
+/// `stead list`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+restarts  all of them, and in parentheses those that nobody asked for
+last end  why the last run ended; `stead why NAME` says more")]
+pub struct ListArgs {
+    /// For programs: an array, one element per instance
+    #[arg(long, short)]
+    pub json: bool,
+}
+
+/// `stead describe`.
+#[derive(Debug, Args)]
+pub struct DescribeArgs {
+    /// App, instance, namespace, id, or `all`
+    #[arg(value_name = "NAME")]
+    pub target: String,
+    /// For programs: an array, one element per instance
+    #[arg(long, short)]
+    pub json: bool,
+    /// Show the values of environment variables too
+    #[arg(long)]
+    pub show_env: bool,
+}
+
+/// `stead why`.
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// App, instance, namespace, id, or `all`
+    #[arg(value_name = "NAME")]
+    pub target: String,
+    /// For programs: an object; an array where NAME means several apps
+    #[arg(long, short)]
+    pub json: bool,
+    /// So many of the newest runs [default: 5; with --json all]
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+}
+
+/// `stead logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Apps, instances, namespaces, or ids [default: all]
+    #[arg(value_name = "NAME")]
+    pub targets: Vec<String>,
+    /// Go on showing what comes
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Lines of each app to begin with
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 15)]
+    pub lines: usize,
+    /// Only standard error
+    #[arg(long, conflicts_with = "out")]
+    pub err: bool,
+    /// Only standard output
+    #[arg(long)]
+    pub out: bool,
+    /// The bytes as they are: no names, nothing neutralised
+    #[arg(long)]
+    pub raw: bool,
+    /// PM2's word for what is the default here.
+    #[arg(long, hide = true, conflicts_with = "follow")]
+    pub nostream: bool,
+}
+
+/// `stead flush`.
+#[derive(Debug, Args)]
+pub struct FlushArgs {
+    /// Apps, instances, namespaces, or ids [default: all]
+    #[arg(value_name = "NAME")]
+    pub targets: Vec<String>,
+}
+
+/// `stead save`.
+#[derive(Debug, Args)]
+pub struct SaveArgs {
+    /// Also an empty list
+    #[arg(long, short)]
+    pub force: bool,
+}
+
+/// `stead scale`.
+#[derive(Debug, Args)]
+pub struct ScaleArgs {
+    /// The app
+    #[arg(value_name = "NAME")]
+    pub app: String,
+    /// How many, or +N more, or -N fewer
+    #[arg(value_name = "N", allow_hyphen_values = true)]
+    pub count: String,
+    #[command(flatten)]
+    pub wait: NoWait,
+}
+
+/// `stead reset`.
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// Apps, instances, namespaces, ids, or `all`
+    #[arg(required = true, value_name = "NAME")]
+    pub targets: Vec<String>,
+}
+
+/// `stead signal`.
+#[derive(Debug, Args)]
+pub struct SignalArgs {
+    /// SIGHUP, usr1, 10 …
+    pub signal: String,
+    /// Apps, instances, namespaces, ids, or `all`
+    #[arg(required = true, value_name = "NAME")]
+    pub targets: Vec<String>,
+}
+
+/// `stead check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The file [default: ./ecosystem.yaml]
+    pub file: Option<PathBuf>,
+    /// With each app's `env_NAME`
+    #[arg(long, value_name = "NAME")]
+    pub env: Option<String>,
+}
+
+/// `stead ping`.
+#[derive(Debug, Args)]
+pub struct PingArgs {
+    /// For programs
+    #[arg(long, short)]
+    pub json: bool,
+}
+
+/// `stead daemon`.
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// An ecosystem file to start with
+    pub file: Option<PathBuf>,
+    /// How stead logs what it does
+    #[arg(long, value_enum, default_value_t = LogFormat::Human)]
+    pub log_format: LogFormat,
+}
+
+/// The form of stead's own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+/// `stead completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,23 @@
+//! `stead describe`: a page per instance.
+
+use super::print_json;
+use crate::client::cli::DescribeArgs;
+use crate::client::render::{describe, screen};
+use crate::client::{Context, Outcome};
+use crate::core::view::Description;
+use crate::os::clock;
+
+pub async fn run(context: &Context, args: &DescribeArgs) -> Outcome {
+    let mut query = vec![("target", args.target.as_str())];
+    if args.show_env {
+        query.push(("show_env", "1"));
+    }
+    let all: Vec<Description> = context.about("/v1/describe", &query).await?;
+    if args.json {
+        return print_json(&context.screen, &all);
+    }
+    let now = clock::now().wall;
+    let pages: Vec<String> = all.iter().map(|one| describe::page(&context.screen, now, one)).collect();
+    screen::print(&pages.join("\n"))?;
+    Ok(0)
+}

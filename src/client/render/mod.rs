@@ -1,0 +1,11 @@
+//! Views as text. Pure: what is shown depends on the view, the screen and the moment that are given.
+
+pub mod describe;
+pub mod jlist;
+pub mod list;
+pub mod moment;
+pub mod reply;
+pub mod screen;
+pub mod table;
+pub mod text;
+pub mod why;

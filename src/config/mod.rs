@@ -1,0 +1,27 @@
+//! An ecosystem file becomes specs.
+//!
+//! [`file`] makes a tree of the text (the only place that knows YAML), [`ecosystem`] finds the apps in it, [`app`] makes a spec of
+//! each; [`program`] finds what it runs, [`environment`] its variables, [`value`] says what a single value means. Nothing stops
+//! at the first mistake: every problem is collected with its place.
+
+mod app;
+pub mod attributes;
+mod dotenv;
+mod ecosystem;
+mod environment;
+mod file;
+mod listen;
+mod logs;
+mod node;
+mod problem;
+mod process;
+mod program;
+mod surroundings;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use attributes::{ATTRIBUTES, Attribute, Standing};
+pub use ecosystem::{DEFAULT_NAMES, Ecosystem, is_ecosystem, read, script};
+pub use problem::{Place, Problem, Problems};
+pub use surroundings::Surroundings;

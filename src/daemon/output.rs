@@ -1,0 +1,169 @@
+//! Where the output of each run goes: the names of its files, and the way to the pump.
+
+use super::link::{Mark, Marks};
+use super::logs::{self, Order, Pump, Sink, Target, Told};
+use crate::core::event::RunNote;
+use crate::core::name::{RunId, Ticket};
+use crate::core::spec::{Logs, Spec};
+use crate::keeper::message::Stream;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Lines of stderr that go into a record.
+const TAIL_LINES: usize = 50;
+
+/// The files of an instance; `None` where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    pub out: Option<PathBuf>,
+    pub err: Option<PathBuf>,
+    pub combined: Option<PathBuf>,
+}
+
+impl Files {
+    #[must_use]
+    pub fn paths(self) -> Vec<PathBuf> {
+        [self.out, self.err, self.combined].into_iter().flatten().collect()
+    }
+}
+
+/// The daemon's side of the pump.
+#[derive(Debug)]
+pub struct Output {
+    home: PathBuf,
+    pump: Pump,
+    runs: BTreeMap<RunId, Files>,
+    lost: BTreeMap<PathBuf, u64>,
+}
+
+impl Output {
+    /// # Errors
+    /// Where the log folder cannot be made or the pump cannot be started.
+    pub fn start(home: &Path, told: UnboundedSender<Told>) -> io::Result<Output> {
+        make_folder(&home.join("logs"))?;
+        Ok(Output { home: home.to_owned(), pump: Pump::start(told)?, runs: BTreeMap::new(), lost: BTreeMap::new() })
+    }
+
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The files of an instance.
+    #[must_use]
+    pub fn files(&self, spec: &Spec, instance: &str, slot: u32) -> Files {
+        let Logs { out, err, combined, merge, disabled, .. } = &spec.logs;
+        if *disabled {
+            return Files::default();
+        }
+        let several = spec.instances.is_some() && !merge;
+        let own = |path: &PathBuf| if several { with_slot(path, slot) } else { path.clone() };
+        let standard = |which: &str| self.home.join("logs").join(format!("{instance}.{which}.log"));
+        Files {
+            out: Some(out.as_ref().map_or_else(|| standard("out"), own)),
+            err: Some(err.as_ref().map_or_else(|| standard("err"), own)),
+            combined: combined.as_ref().map(own),
+        }
+    }
+
+    /// Where a run's output will begin. Makes the folders that are missing, as PM2 does.
+    ///
+    /// # Errors
+    /// The first file that cannot be opened, and why.
+    pub fn marks(&self, files: &Files) -> Result<Marks, (PathBuf, io::Error)> {
+        let mark = |path: &Option<PathBuf>| match path {
+            None => Ok(Mark::default()),
+            Some(path) => logs::mark(path).map_err(|error| (path.clone(), error)),
+        };
+        mark(&files.combined)?;
+        Ok(Marks { out: mark(&files.out)?, err: mark(&files.err)? })
+    }
+
+    /// From now on the run's pipes are emptied. Without a wish (the app is forgotten) they go to the standard files.
+    pub fn attach(&mut self, run: RunId, spec: Option<&Spec>, note: &RunNote, slot: u32, pipes: (OwnedFd, OwnedFd)) {
+        let files = match spec {
+            Some(spec) => self.files(spec, &note.instance, slot),
+            None => Files::default(),
+        };
+        let limits = spec.map(|spec| spec.logs.clone()).unwrap_or_default();
+        let target = |path: &Option<PathBuf>| {
+            path.clone().map(|path| Target { path, max_size: limits.max_size.0, keep: limits.keep })
+        };
+        for (stream, pipe, own) in [(Stream::Out, pipes.0, &files.out), (Stream::Err, pipes.1, &files.err)] {
+            let sink =
+                Sink { own: target(own), combined: target(&files.combined), timestamp: limits.timestamp.clone() };
+            self.pump.tell(Order::Attach { run, stream, pipe, sink });
+        }
+        self.runs.insert(run, files);
+    }
+
+    /// Brings home what the run wrote; answered by `Told::Drained`, also where nothing is attached.
+    pub fn drain(&self, run: RunId, leave_open: bool) {
+        self.pump.tell(Order::Drain { run, leave_open });
+    }
+
+    pub fn forget(&mut self, run: RunId) {
+        if self.runs.remove(&run).is_some() {
+            self.pump.tell(Order::Forget { run });
+        }
+    }
+
+    /// Empties files; answered by `Told::Flushed`.
+    pub fn flush(&self, ticket: Ticket, paths: Vec<PathBuf>) {
+        self.pump.tell(Order::Flush { ticket, paths });
+    }
+
+    /// Opens every file anew by its path.
+    pub fn reopen(&self) {
+        self.pump.tell(Order::Reopen);
+    }
+
+    pub fn count_lost(&mut self, path: PathBuf, bytes: u64) {
+        *self.lost.entry(path).or_default() += bytes;
+    }
+
+    /// Bytes of these files that found no place since this daemon began.
+    #[must_use]
+    pub fn lost(&self, files: Files) -> u64 {
+        files.paths().iter().filter_map(|path| self.lost.get(path)).sum()
+    }
+
+    /// The last lines that a run wrote to stderr.
+    #[must_use]
+    pub fn stderr_tail(&self, run: RunId, from: Mark) -> Vec<String> {
+        let path = self.runs.get(&run).and_then(|files| files.err.as_ref());
+        path.map(|path| logs::tail(path, from, TAIL_LINES)).unwrap_or_default()
+    }
+}
+
+/// `app.log` of the third instance is `app-2.log`, as in PM2.
+fn with_slot(path: &Path, slot: u32) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if path.starts_with("/dev") {
+        return path.to_owned();
+    }
+    match name.strip_suffix(".log") {
+        Some(stem) => path.with_file_name(format!("{stem}-{slot}.log")),
+        None => path.with_file_name(format!("{name}-{slot}")),
+    }
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_has_its_number_before_the_ending() {
+        assert_eq!(with_slot(Path::new("/var/log/app.log"), 2), Path::new("/var/log/app-2.log"));
+        assert_eq!(with_slot(Path::new("/var/log/app"), 0), Path::new("/var/log/app-0"));
+        assert_eq!(with_slot(Path::new("/dev/null"), 1), Path::new("/dev/null"));
+    }
+}

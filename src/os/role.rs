@@ -1,0 +1,61 @@
+//! How stead starts itself in another role. One binary, three roles: the first argument names it.
+
+use super::{file, spawn};
+use nix::fcntl::OFlag;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// The first argument of the keeper. It finds the locked lock file at [`LOCK_FD`] and the end of a pipe at [`READY_FD`].
+pub const KEEPER: &str = "keeper-worker";
+
+/// The first argument of the daemon. It finds its end of the connection to the keeper at [`KEEPER_FD`].
+pub const DAEMON: &str = "daemon-worker";
+
+pub const LOCK_FD: i32 = 3;
+pub const READY_FD: i32 = 4;
+pub const KEEPER_FD: i32 = 3;
+
+/// What the keeper writes into the pipe once clients can connect. Anything else is why it could not begin.
+pub const READY: &str = "ready";
+
+/// Starts the keeper of `home` as a process of its own and hands it the lock. Returns when clients can connect.
+///
+/// # Errors
+/// Of clone(2) and exec(2), or what the keeper says.
+pub fn start_keeper(home: &Path, lock: File) -> io::Result<()> {
+    let (ready, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let null = file::null()?;
+    let inherited = [lock.as_fd(), theirs.as_fd()];
+    let stdio = spawn::Stdio { null: null.as_fd(), out: null.as_fd(), err: null.as_fd(), listen: &inherited };
+    let plan = spawn::Plan {
+        program: "/proc/self/exe".into(),
+        argv: vec!["stead".into(), KEEPER.into()],
+        env: environment(home),
+        cwd: "/".into(),
+        ..spawn::Plan::default()
+    };
+    let child = spawn::spawn(&plan, stdio, spawn::open_files()?).map_err(|(_, errno)| io::Error::from(errno))?;
+    drop((theirs, lock));
+    let mut said = String::new();
+    File::from(ready).take(4096).read_to_string(&mut said)?;
+    if said == READY {
+        return Ok(());
+    }
+    if let Ok(Some((stage, errno))) = spawn::outcome(&child.exec) {
+        return Err(io::Error::other(format!("{}: {errno}", stage.word())));
+    }
+    Err(io::Error::other(if said.is_empty() { "the keeper ended at once".to_owned() } else { said }))
+}
+
+/// Our own environment for a process of stead: with the home, and without the marks of an app that may have started us.
+#[must_use]
+pub fn environment(home: &Path) -> Vec<String> {
+    let mut env: Vec<String> = std::env::vars_os()
+        .filter(|(key, _)| !key.to_str().is_some_and(|key| key.starts_with("STEAD_") || key.starts_with("LISTEN_")))
+        .map(|(key, value)| format!("{}={}", key.to_string_lossy(), value.to_string_lossy()))
+        .collect();
+    env.push(format!("STEAD_HOME={}", home.display()));
+    env
+}

@@ -1,0 +1,4 @@
+//! stead as its users meet it: the real binary, real processes, real kills.
+
+mod harness;
+mod start_and_stop;
