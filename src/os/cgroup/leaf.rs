@@ -78,7 +78,8 @@ impl Leaf {
     /// What could not be made or set; nothing of it is left.
     pub fn make(site: &Site, name: &str, limits: &Limits) -> Result<Leaf, Error> {
         let leaf = Leaf::at(site, name);
-        let made = leaf.folders.iter().try_for_each(|folder| make(folder)).and_then(|()| leaf.limit(site, name, limits));
+        let made =
+            leaf.folders.iter().try_for_each(|folder| make(folder)).and_then(|()| leaf.limit(site, name, limits));
         if let Err(error) = made {
             leaf.remove(Duration::ZERO);
             return Err(error);
@@ -226,6 +227,10 @@ impl Leaf {
 /// The name of a run's leaf: no path, and different for every run of a home.
 #[must_use]
 pub fn name(instance: &str, run: u64) -> String {
-    let safe: String = instance.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' }).take(60).collect();
+    let safe: String = instance
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' })
+        .take(60)
+        .collect();
     format!("{safe}.{run}")
 }

@@ -156,7 +156,9 @@ fn make_v1(controller: Controller, place: &Place, name: &str) -> Result<PathBuf,
 /// mkdir(2); a group that is there is fine.
 pub(super) fn make(folder: &Path) -> Result<(), Error> {
     match std::fs::create_dir(folder) {
-        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(Error::Io { path: folder.to_owned(), source }),
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::Io { path: folder.to_owned(), source })
+        }
         _ => Ok(()),
     }
 }
@@ -202,9 +204,9 @@ pub(super) fn remove(folder: &Path, patience: Duration) -> io::Result<()> {
 /// `stead-` and a number made of the home (FNV-1a), so that two homes never meet and one home always finds its own.
 fn name(home: &Path) -> String {
     let bytes = home.as_os_str().as_encoded_bytes();
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("stead-{hash:016x}")
 }
 
