@@ -46,7 +46,9 @@ fn write(folder: &Path, file: &str, text: &str) -> Result<(), Error> {
     let path = folder.join(file);
     // Without O_CREAT: in a folder that is no group nothing is to be made.
     let written = std::fs::OpenOptions::new().write(true).open(&path);
-    written.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes())).map_err(|source| Error::Io { path, source })
+    written
+        .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
+        .map_err(|source| Error::Io { path, source })
 }
 
 fn number(folder: &Path, file: &str) -> Result<u64, Error> {

@@ -91,7 +91,8 @@ impl Memory {
     pub fn usage_event(&self, bytes: u64) -> Result<OwnedFd, Error> {
         let path = self.folder.join("memory.usage_in_bytes");
         let io = |source| Error::Io { path: path.clone(), source };
-        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| io(errno.into()))?;
+        let event =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| io(errno.into()))?;
         let file = File::open(&path).map_err(io)?;
         let line = format!("{} {} {bytes}", event.as_raw_fd(), file.as_raw_fd());
         write(&self.folder, "cgroup.event_control", &line)?;
