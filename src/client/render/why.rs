@@ -169,9 +169,9 @@ api#2  exit-code: OperationalError: database is locked after 1m 1s
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[0].starts_with("api: 3 runs have ended since "), "{shown}");
         assert!(lines[0].ends_with(": 3 unplanned, 0 planned"), "{shown}");
-        assert!(lines[2].starts_with("count  cause           last  first"), "{shown}");
-        assert!(lines[3].starts_with("    2  exit-code    5 s ago  "), "{shown}");
-        assert!(lines[4].starts_with("    1  oom-kill  6m 40s ago  "), "{shown}");
+        assert!(lines[2].starts_with("count  cause            last  first"), "{shown}");
+        assert!(lines[3].starts_with("    2  exit-code     5 s ago  "), "{shown}");
+        assert!(lines[4].starts_with("    1  oom-kill   6m 40s ago  "), "{shown}");
         assert_eq!(lines.last().unwrap(), &"2 older; `stead why api --last 3` shows all");
     }
 
