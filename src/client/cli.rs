@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// The client's command line.
@@ -23,6 +23,14 @@ pub struct Cli {
     pub no_color: bool,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// All verbs and flags, for what is made from them.
+    #[must_use]
+    pub fn definition() -> clap::Command {
+        Cli::command()
+    }
 }
 
 /// The verbs.

@@ -39,14 +39,11 @@ pub fn is_ecosystem(argument: &str) -> bool {
 /// # Errors
 /// Everything that is wrong with it, in order of line.
 pub fn read(path: &Path, env_name: Option<&str>, around: &Surroundings<'_>) -> Result<Ecosystem, Problems> {
-    let full = around.cwd.join(path);
-    let text = load(&full, path)?;
-    // The standard input has no directory: its paths are the caller's.
-    let (file, base) = if path == Path::new("-") {
-        (Path::new("stdin"), around.cwd.as_path())
-    } else {
-        (path, full.parent().unwrap_or(&around.cwd))
-    };
+    let file = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+    let full = around.cwd.join(file);
+    let text = load(&full, file)?;
+    // A pipe has no directory of its own: `-`, and the shell's `<(…)`, which is /dev/fd/63.
+    let base = if full.starts_with("/dev") { &around.cwd } else { full.parent().unwrap_or(&around.cwd) };
     let (tree, mut problems) = parse(&text, file);
     let Some(tree) = tree.filter(|tree| !tree.is_empty()) else {
         if problems.is_empty() {

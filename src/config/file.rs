@@ -18,34 +18,23 @@ const MAX_VALUES: usize = 250_000;
 /// `apps[0].limits.nofile.soft` is five deep.
 const MAX_DEPTH: usize = 32;
 
-/// The whole text. `-` is the standard input.
+/// The whole text of `path`, which the user named `name`.
 pub fn load(path: &Path, name: &Path) -> Result<String, Problem> {
     let place = || Place { file: Some(name.to_owned()), ..Place::default() };
     if path.extension().is_some_and(|extension| ["js", "cjs", "mjs", "ts"].iter().any(|js| extension == *js)) {
         return Err(script(name).at(place()));
     }
-    let bytes = bytes(path, name).map_err(|error| {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
         let fault = Fault::new(format!("could not be read: {}", sentence(&error)));
-        match error.kind() {
-            io::ErrorKind::IsADirectory => fault.hint("name the file in it, such as `ecosystem.yaml`"),
-            _ => fault,
-        }
-        .at(place())
-    })?;
+        let directory = error.kind() == io::ErrorKind::IsADirectory;
+        return Err(if directory { fault.hint("name the file in it") } else { fault }.at(place()));
+    }
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Fault::new(format!("an ecosystem file has at most {} MiB", MAX_BYTES >> 20)).at(place()));
     }
     decode(bytes).map_err(|(line, fault)| fault.at(Place { line, ..place() }))
-}
-
-fn bytes(path: &Path, name: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if name == Path::new("-") {
-        io::stdin().lock().take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    } else {
-        std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    }
-    Ok(bytes)
 }
 
 /// An error of the system without its number: `no such file or directory`.
@@ -59,11 +48,13 @@ pub fn decode(bytes: Vec<u8>) -> Result<String, (Option<usize>, Fault)> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err((None, Fault::new("is UTF-16, and stead reads UTF-8").hint("save it as UTF-8")));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    let mut text = String::from_utf8(bytes).map_err(|error| {
         let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
         (Some(line), Fault::new("is not UTF-8").hint("save it as UTF-8"))
     })?;
-    let text = text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned);
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
     let is_control = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
     if let Some((at, control)) = text.char_indices().find(|(_, c)| is_control(c)) {
         let line = 1 + text[..at].matches('\n').count();

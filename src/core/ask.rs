@@ -109,11 +109,17 @@ impl Fleet {
                     }
                     app.spec = Arc::new(spec);
                     app.count = count;
+                    app.revision += u32::from(changes.iter().any(|one| one.effect == Effect::Restart));
                 }
                 // New, or still about to leave: nothing of before is its own.
                 None => {
-                    let app =
-                        App { spec: Arc::new(spec), environment: environment.clone(), count, created_at: now.wall };
+                    let app = App {
+                        spec: Arc::new(spec),
+                        environment: environment.clone(),
+                        count,
+                        revision: 0,
+                        created_at: now.wall,
+                    };
                     self.apps.insert(name.clone(), app);
                 }
             }

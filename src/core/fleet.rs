@@ -35,6 +35,8 @@ pub struct App {
     pub environment: Arc<Env>,
     /// Instances wanted; `scale` moves it away from the file's number.
     pub count: u32,
+    /// Goes up by one with each change that takes a restart: who finds a run tells by it whether the run has this wish.
+    pub revision: u32,
     pub created_at: Wall,
 }
 
@@ -81,6 +83,8 @@ impl Fleet {
                 self.input_of(now, run, Input::SpawnFailed { failure }, &mut out);
             }
             Event::Exited { run, exit, left } => self.input_of(now, run, Input::Exited { exit, left }, &mut out),
+            Event::OverCap { run, crossing } => self.input_of(now, run, Input::OverCap { crossing }, &mut out),
+            Event::OomKill { run } => self.input_of(now, run, Input::OomKill, &mut out),
             Event::Finished { run, facts } => self.input_of(now, run, Input::Finished { facts }, &mut out),
             Event::Term { actor } => self.term(now, actor, &mut out),
             Event::Due => {
@@ -224,7 +228,7 @@ impl Fleet {
             self.next_run += 1;
             let Some(instance) = self.instances.get_mut(&id) else { continue };
             let Some(app) = self.apps.get(&instance.app) else { continue };
-            let environment = app.environment.clone();
+            let (environment, revision) = (app.environment.clone(), app.revision);
             if instance.seq == 0
                 && let Some(number) = self.numbers.get(&instance.name)
             {
@@ -233,7 +237,7 @@ impl Fleet {
                 let line = instance.line(instance.last_run, instance.seq, Entry::Reset { at: now.wall });
                 instance.write(line, out);
             }
-            self.input(now, id, Input::Turn { run, environment }, out);
+            self.input(now, id, Input::Turn { run, environment, revision }, out);
         }
     }
 }

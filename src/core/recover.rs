@@ -10,7 +10,7 @@ use super::fleet::{App, Fleet};
 use super::instance::{Input, Instance, Phase, Run, Want};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Cause, Next, NextAction, SpawnFailure};
-use super::spec::{Env, Logs, Policy, Spec, Stop};
+use super::spec::{Allowance, Env, Logs, Policy, Spec, Stop};
 use super::wait::{Goal, Wait};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ pub struct WantedApp {
     /// Index into `environments`.
     pub environment: usize,
     pub count: u32,
+    pub revision: u32,
     pub created_at: Wall,
     pub instances: Vec<WantedInstance>,
 }
@@ -114,7 +115,8 @@ impl Fleet {
             let instances: Vec<WantedInstance> = self
                 .instances
                 .values()
-                .filter(|one| one.app == *name && one.want != Want::Gone)
+                // How one that leaves is to be ended stays known until it has left.
+                .filter(|one| one.app == *name && (one.want != Want::Gone || one.run().is_some()))
                 .map(|one| WantedInstance { id: one.id, slot: one.slot, name: one.name.clone(), want: one.want })
                 .collect();
             if instances.is_empty() {
@@ -131,6 +133,7 @@ impl Fleet {
                 spec: app.spec.clone(),
                 environment,
                 count: app.count,
+                revision: app.revision,
                 created_at: app.created_at,
                 instances,
             });
@@ -168,7 +171,13 @@ impl Fleet {
             }
             fleet.apps.insert(
                 name,
-                App { spec: wanted.spec, environment, count: wanted.count, created_at: wanted.created_at },
+                App {
+                    spec: wanted.spec,
+                    environment,
+                    count: wanted.count,
+                    revision: wanted.revision,
+                    created_at: wanted.created_at,
+                },
             );
         }
         let mut held: BTreeMap<Id, Held> = BTreeMap::new();
@@ -209,7 +218,11 @@ impl Fleet {
         let mut reply = Reply::default();
         let mut goals = Vec::new();
         let after = self.last_run();
-        for app in saved.apps {
+        for mut app in saved.apps {
+            app.instances.retain(|one| one.want != Want::Gone);
+            if app.instances.is_empty() {
+                continue;
+            }
             let name = app.spec.name.clone();
             if self.apps.get(&name).is_none_or(|app| app.count == 0) {
                 let names: Vec<String> = app.instances.iter().map(|one| one.name.clone()).collect();
@@ -219,7 +232,7 @@ impl Fleet {
                 }
                 let environment = saved.environments.get(app.environment).cloned().unwrap_or_default();
                 let (spec, count, created_at) = (app.spec, app.count, app.created_at);
-                self.apps.insert(name.clone(), App { spec, environment, count, created_at });
+                self.apps.insert(name.clone(), App { spec, environment, count, revision: 0, created_at });
                 for one in &app.instances {
                     self.add(&name, one.slot, one.name.clone(), Want::Down);
                 }
@@ -265,7 +278,13 @@ impl Fleet {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Some(app) = self.apps.get(&instance.app) else { return };
         let spec = app.spec.clone();
-        let run = Run { id: held.run, seq: held.note.seq, started: held.started, spec: spec.clone() };
+        let run = Run {
+            id: held.run,
+            seq: held.note.seq,
+            started: held.started,
+            spec: spec.clone(),
+            revision: held.note.revision,
+        };
         if instance.last_run < held.run {
             instance.begin(held.run, held.note.seq);
         }
@@ -275,7 +294,12 @@ impl Fleet {
             instance.write_start(&run, held.pid, out);
         }
         // Its wish changed between the writing of the wish and the first signal.
-        let unwanted = (instance.want != Want::Up).then_some(Why { cause: Cause::Manual, actor: None });
+        let cause = match instance.want {
+            Want::Up if held.note.revision == app.revision => None,
+            Want::Up => Some(Cause::ConfigChange),
+            Want::Down | Want::Gone => Some(Cause::Manual),
+        };
+        let unwanted = cause.map(|cause| Why { cause, actor: None });
         match held.state {
             HeldState::Starting => instance.phase = Phase::Starting { run, then: unwanted },
             HeldState::Failed { failure } => {
@@ -311,7 +335,7 @@ impl Fleet {
         };
         if let Entry::Start { pid, at } = last.entry {
             let started = Now { mono: now.mono, wall: at };
-            let run = Run { id: last.run, seq: last.seq, started, spec: app.spec.clone() };
+            let run = Run { id: last.run, seq: last.seq, started, spec: app.spec.clone(), revision: app.revision };
             instance.lost(now, &run, pid, of_this_boot(last.run), out);
         }
         let last_end = last_end.as_ref().filter(|end| of_this_boot(end.run));
@@ -337,6 +361,7 @@ impl Fleet {
             spec: Arc::new(unknown_spec(&name)),
             environment: Arc::default(),
             count: 0,
+            revision: note.revision,
             created_at: now.wall,
         });
         app.count += u32::from(never_wanted);
@@ -381,6 +406,7 @@ fn unknown_spec(name: &AppName) -> Spec {
         logs: Logs::default(),
         pid_file: None,
         max_memory_restart: None,
+        allowance: Allowance::default(),
         listen: Vec::new(),
     }
 }

@@ -1,7 +1,9 @@
 //! The only door to Linux. It reads, writes and signals, and decides nothing.
 
+pub mod cgroup;
 pub mod clock;
 pub mod file;
+pub mod kmsg;
 pub mod pipe;
 pub mod process;
 pub mod role;

@@ -3,26 +3,32 @@
 use crate::kernel::Kernel;
 use crate::world::Disk;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use stead::core::action::{Action, Entry, Line, Order, To};
 use stead::core::clock::{Millis, Mono, Now};
 use stead::core::command::{Command, Refusal, Reply};
 use stead::core::event::{Exit, ExitStatus};
 use stead::core::fleet::Fleet;
+use stead::core::instance::Want;
 use stead::core::name::{Id, RunId, Ticket};
 use stead::core::record::Cause;
 use stead::core::recover::{HeldState, Wanted};
-use stead::core::spec::{KillMode, Policy, Signal, Stop};
+use stead::core::spec::{KillMode, Policy, Signal, Spec};
 
 /// What the world knows of a run, whatever the daemon forgets.
 #[derive(Clone, Debug)]
 struct Life {
     shown: String,
     id: Id,
-    stop: Stop,
+    spec: Arc<Spec>,
     records: u32,
     start_lines: u32,
+    /// A reset wrote its number.
+    mentioned: bool,
     /// The first signal of a stop.
     told: Option<Mono>,
+    /// SIGKILL has been sent.
+    killed: bool,
     /// A daemon has heard of its end.
     heard_of_end: bool,
     /// The keeper or the machine went down with it.
@@ -98,7 +104,7 @@ impl Laws {
 
     /// Neither the keeper nor the journal was told of it: for everybody but this world the run never was.
     fn never_was(&mut self, run: RunId) {
-        let Some(life) = self.lives.remove(&run) else { return };
+        let Some(life) = self.lives.remove(&run).filter(|life| !life.mentioned) else { return };
         self.names.remove(&life.shown);
         let count = self.counts.entry(life.id).or_default();
         count.runs -= 1;
@@ -113,6 +119,11 @@ impl Laws {
 
     pub fn shown(&self, run: RunId) -> String {
         self.lives.get(&run).map_or_else(|| format!("run {}", run.0), |life| life.shown.clone())
+    }
+
+    /// The wish that a run was started with.
+    pub fn started_with(&self, run: RunId) -> Option<&Spec> {
+        self.lives.get(&run).map(|life| &*life.spec)
     }
 
     pub fn nobody_waits(&self, story: &str) {
@@ -180,7 +191,7 @@ impl Laws {
     fn spawn(&mut self, order: &Order, kernel: &Kernel, story: &str) {
         let shown = format!("{}#{}", order.note.instance, order.note.seq);
         for (run, kept) in kernel.table.iter().filter(|(_, kept)| kept.note.instance == order.note.instance) {
-            let mode = self.lives.get(run).map(|life| life.stop.kill_mode);
+            let mode = self.lives.get(run).map(|life| life.spec.stop.kill_mode);
             if kept.main_lives() || (kept.lives() && mode != Some(KillMode::Main)) {
                 broken("at most one live run per instance", &format!("{shown} beside {}", self.shown(*run)), story);
             }
@@ -212,10 +223,12 @@ impl Laws {
             Life {
                 shown,
                 id: order.note.id,
-                stop: order.spec.stop.clone(),
+                spec: order.spec.clone(),
                 records: 0,
                 start_lines: 0,
+                mentioned: false,
                 told: None,
+                killed: false,
                 heard_of_end: false,
                 lost: false,
             },
@@ -228,7 +241,7 @@ impl Laws {
         let (Some(life), Some(kept)) = (self.lives.get_mut(&run), kernel.table.get(&run)) else {
             broken("no signal to what is not there", &detail, story);
         };
-        if life.heard_of_end && (to == To::Main || life.stop.kill_mode == KillMode::Main) {
+        if life.heard_of_end && (to == To::Main || life.spec.stop.kill_mode == KillMode::Main) {
             broken("no signal to an ended pid", &detail, story);
         }
         if kept.state == HeldState::Starting {
@@ -245,11 +258,12 @@ impl Laws {
             life.told.get_or_insert(now.mono);
             return;
         }
-        let mixed = life.heard_of_end && life.stop.kill_mode == KillMode::Mixed && intent.is_some();
-        let grace_over = life.told.is_some_and(|at| now.mono >= at + life.stop.kill_timeout);
-        if !grace_over && !mixed && self.told_daemon < 2 {
+        let mixed = life.heard_of_end && life.spec.stop.kill_mode == KillMode::Mixed && intent.is_some();
+        let grace_over = life.told.is_some_and(|at| now.mono >= at + life.spec.stop.kill_timeout);
+        if !grace_over && !mixed && !life.killed && self.told_daemon < 2 {
             broken("the grace period is kept", &format!("{detail}, told at {:?}", life.told), story);
         }
+        life.killed = true;
     }
 
     fn journal(&mut self, line: &Line, kernel: &Kernel, fleet: &Fleet, story: &str) {
@@ -262,7 +276,12 @@ impl Laws {
                 }
             }
             Entry::Asked { .. } => {}
-            Entry::Reset { .. } => *count = Count { runs: count.runs, ..Count::default() },
+            Entry::Reset { .. } => {
+                *count = Count { runs: count.runs, ..Count::default() };
+                if let Some(life) = self.lives.get_mut(&line.run) {
+                    life.mentioned = true;
+                }
+            }
             Entry::End { record, .. } => {
                 count.total += 1;
                 if record.planned && line.streak.short > count.short {
@@ -280,8 +299,7 @@ impl Laws {
                 let policy = fleet
                     .instance(line.id)
                     .and_then(|one| fleet.app(&one.app))
-                    .map(|app| app.spec.policy.clone())
-                    .unwrap_or_default();
+                    .map_or_else(|| life.spec.policy.clone(), |app| app.spec.policy.clone());
                 let truth = match state.map(|kept| (&kept.state, &kept.note.intent)) {
                     _ if life.lost => Cause::Lost,
                     None | Some((HeldState::Failed { .. }, _)) => Cause::SpawnFailed,
@@ -331,11 +349,20 @@ fn cause(exit: &Exit, policy: &Policy) -> Cause {
 
 /// The part of the wanted set that is somebody's wish.
 pub fn wishes(wanted: &Wanted) -> Wanted {
-    Wanted { version: 0, boot_id: String::new(), first_run: 0, next_id: 0, next_run: 0, ..wanted.clone() }
+    let mut wanted =
+        Wanted { version: 0, boot_id: String::new(), first_run: 0, next_id: 0, next_run: 0, ..wanted.clone() };
+    for app in &mut wanted.apps {
+        app.instances.retain(|one| one.want != Want::Gone);
+    }
+    wanted.apps.retain(|app| !app.instances.is_empty());
+    if wanted.apps.is_empty() {
+        wanted.environments.clear();
+    }
+    wanted
 }
 
 /// How long a story has to be quiet to be called settled: longer than any delay of the policy.
-pub const QUIET: Millis = Millis(120_000);
+pub const QUIET: Millis = Millis(60_000);
 
 /// Says which law was broken, and what led to it.
 pub fn broken(law: &str, detail: &str, story: &str) -> ! {

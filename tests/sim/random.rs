@@ -266,7 +266,7 @@ fn rests(world: &mut World) {
     let fleet = world.fleet.as_ref().expect("a daemon lives");
     world.laws.all_is_written(&world.kernel, fleet, &story);
     for one in fleet.instances() {
-        came_true(fleet, one, &story);
+        came_true(world, fleet, one, &story);
     }
     for (run, kept) in &world.kernel.table {
         if kept.lives() && fleet.instance_of(*run).is_none() {
@@ -276,7 +276,7 @@ fn rests(world: &mut World) {
     no_daemon_makes_a_difference(world);
 }
 
-fn came_true(fleet: &Fleet, one: &Instance, story: &str) {
+fn came_true(world: &World, fleet: &Fleet, one: &Instance, story: &str) {
     let detail = format!("{} is {:?}", one.name, one.phase);
     match (one.want, &one.phase) {
         (Want::Gone, _) => broken("what is deleted goes", &detail, story),
@@ -291,7 +291,8 @@ fn came_true(fleet: &Fleet, one: &Instance, story: &str) {
         (Want::Up, Phase::Queued) => broken("everybody gets a turn", &detail, story),
         (Want::Up, Phase::Online { run, .. }) => {
             let wish = &fleet.app(&one.app).expect("an instance has an app").spec;
-            let differences = change::between(&run.spec, wish);
+            let Some(spec) = world.laws.started_with(run.id) else { broken("no run that never began", &detail, story) };
+            let differences = change::between(spec, wish);
             if differences.iter().any(|one| one.effect == Effect::Restart) {
                 broken("what runs is what is wished", &format!("{}: {differences:?}", one.name), story);
             }
@@ -321,9 +322,13 @@ fn no_daemon_makes_a_difference(world: &mut World) {
         };
         let show = |one: &Instance| {
             let last = one.last.as_ref().map(|last| last.run.clone());
+            let phase = match &one.phase {
+                Phase::Online { run, pid } => format!("online {:?} {} {:?} {pid}", run.id, run.seq, run.started),
+                other => format!("{other:?}"),
+            };
             format!(
-                "{:?} {} {:?} {:?} seq {} {:?} {:?} {last:?}",
-                one.id, one.name, one.want, one.phase, one.seq, one.tally, one.streak
+                "{:?} {} {:?} {phase} seq {} {:?} {:?} {last:?}",
+                one.id, one.name, one.want, one.seq, one.tally, one.streak
             )
         };
         fleet.instances().filter(still).map(show).collect()

@@ -14,7 +14,7 @@ use stead::core::event::{Event, Facts};
 use stead::core::fleet::Fleet;
 use stead::core::name::{RunId, Ticket};
 use stead::core::record::{Actor, SpawnFailure};
-use stead::core::recover::{Found, HeldState, Wanted, tails};
+use stead::core::recover::{Found, HeldState, Tail, Wanted, tails};
 use stead::core::spec::{Env, Spec};
 
 /// The keeper starts the next daemon so soon.
@@ -372,7 +372,10 @@ impl World {
             boot_id: self.boot_id(),
             highest_run: self.kernel.highest,
             held: self.kernel.inventory(),
-            tails: tails(self.disk.journal.iter().map(through_json)),
+            tails: tails(self.disk.journal.iter().cloned())
+                .into_iter()
+                .map(|(id, tail)| (id, Tail { last: through_json(&tail.last), last_end: through_json(&tail.last_end) }))
+                .collect(),
         };
         for held in &found.held {
             if matches!(held.state, HeldState::Ended { .. } | HeldState::Failed { .. }) {

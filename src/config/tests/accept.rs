@@ -62,92 +62,6 @@ fn a_big_file_in_one_line_is_read() {
 }
 
 #[test]
-fn commands_are_found_as_in_pm2() {
-    let world = World::new();
-    world.file("job.sh", "");
-    world.file("web.js", "");
-    world.file("a b.py", "");
-    world.program("plain", ELF);
-    world.program("home/me", ELF);
-    for (lines, command) in [
-        ("script: app.py", "/srv/bin/python3 /srv/app.py"),
-        ("script: ./app.py\nargs: \"--name 'a b' #1 --x=#2\"", "/srv/bin/python3 /srv/app.py --name|a b|#1 --x=#2"),
-        ("script: main.py\ncwd: api", "/srv/bin/python3 /srv/api/main.py"),
-        ("script: a b.py", "/srv/bin/python3|/srv/a b.py"),
-        ("script: job.sh", "/srv/bin/bash /srv/job.sh"),
-        (
-            "script: web.js\nnode_args: --max-old-space-size=64 -r x",
-            "/srv/bin/node --max-old-space-size=64 -r x /srv/web.js",
-        ),
-        ("script: web.js\ninterpreterArgs: [-e, 1.10]", "/srv/bin/node -e 1.10 /srv/web.js"),
-        ("script: run", "/srv/run"),
-        ("script: plain\nargs: [1, true, 1.10, 0x1f]", "/srv/plain 1 true 1.10 0x1f"),
-        ("script: ~/me", "/srv/home/me"),
-        ("script: gunicorn\nargs: -w 2 app:app", "/srv/bin/gunicorn -w 2 app:app"),
-        ("script: .venv/bin/flask\nargs: run", "/srv/.venv/bin/flask run"),
-        ("script: app.py\ninterpreter: ruby", "/srv/bin/ruby /srv/app.py"),
-        ("script: app.py\nexec_interpreter: .venv/bin/flask", "/srv/.venv/bin/flask /srv/app.py"),
-        ("script: main.py\ncwd: api\ninterpreter: .venv/bin/flask", "/srv/.venv/bin/flask /srv/api/main.py"),
-        ("script: run\ninterpreter: none", "/srv/run"),
-        ("script: run\ninterpreter: false", "/srv/run"),
-        ("script: flask\ninterpreter: python3\ninterpreter_args: [-m]\nargs: run", "/srv/bin/python3 -m flask run"),
-        ("script: gunicorn -w 2 'a b'", "/srv/bin/bash -c|gunicorn -w 2 'a b'"),
-        ("script: tool a\nargs: [b c, $d]", "/srv/bin/bash -c|tool a 'b c' '$d'"),
-        ("script: tool a\ninterpreter: none\nargs: ''", "/srv/bin/bash -c|tool a"),
-        ("script: run\nenv: {PATH: /nowhere}", "/srv/run"),
-    ] {
-        let words: Vec<&str> = match command.split_once('|') {
-            None => command.split(' ').collect(),
-            Some((before, after)) if command.contains("--name|") => {
-                let (middle, rest) = after.split_once('|').unwrap();
-                before.split(' ').chain([middle]).chain(rest.split(' ')).collect()
-            }
-            Some((before, after)) => before.split(' ').chain([after]).collect(),
-        };
-        assert_eq!(world.command(lines), words, "{lines}");
-    }
-}
-
-#[test]
-fn python_writes_at_once_unless_told_otherwise() {
-    let world = World::new();
-    world.file(".env", "PYTHONUNBUFFERED=0\n");
-    for (lines, value) in [
-        ("script: app.py", Some("1")),
-        ("script: gunicorn", Some("1")),
-        ("script: run\ninterpreter: python3", Some("1")),
-        ("script: bin/python3", Some("1")),
-        ("script: gunicorn app:app", Some("1")),
-        ("script: PORT=1 exec gunicorn app:app", Some("1")),
-        ("script: cd api && python3 main.py", Some("1")),
-        ("script: tool a", None),
-        ("script: run", None),
-        ("script: app.py\nenv: {PYTHONUNBUFFERED: ''}", Some("")),
-        ("script: app.py\nenv_file: .env", Some("0")),
-    ] {
-        assert_eq!(world.app(lines).env.get("PYTHONUNBUFFERED").map(String::as_str), value, "{lines}");
-    }
-}
-
-#[test]
-fn names_come_from_the_script_where_none_is_given() {
-    let world = World::new();
-    world.program("collect.it.now", ELF);
-    for (attributes, name) in [
-        (json!({"script": "app.py"}), "app"),
-        (json!({"script": "api/main.py"}), "main"),
-        (json!({"script": "collect.it.now"}), "collect.it"),
-        (json!({"script": "gunicorn -w 2 app:app"}), "gunicorn"),
-        (json!({"script": "A=b exec /opt/x/tool.sh -w"}), "tool"),
-        (json!({"script": "app.py", "name": "x"}), "x"),
-        (json!({"script": "app.py", "name": 8080}), "8080"),
-        (json!({"script": "app.py", "name_prefix": "eu-"}), "eu-app"),
-    ] {
-        assert_eq!(world.script(attributes).unwrap().specs[0].name.as_str(), name);
-    }
-}
-
-#[test]
 fn variables_are_exactly_as_written() {
     let world = World::new();
     let env = world.app(
@@ -401,7 +315,9 @@ fn every_attribute_of_the_table_is_accepted_and_each_used_one_is_read() {
 
 #[test]
 fn a_file_is_known_by_its_name() {
-    for name in ["-", "a/ecosystem.yaml", "x.yml", "pm2.json", "ecosystem.config.js", "x.config.cjs"] {
+    for name in
+        ["-", "a/ecosystem.yaml", "x.yml", "pm2.json", "ecosystem.config.js", "x.config.cjs", "ecosystem.yaml.example"]
+    {
         assert!(ecosystem::is_ecosystem(name), "{name}");
     }
     for name in ["app.js", "app.py", "web", "yaml", "config.js"] {

@@ -1,6 +1,7 @@
 //! Ecosystem files and what becomes of them.
 
 mod accept;
+mod programs;
 mod refuse;
 mod robust;
 
@@ -123,4 +124,11 @@ fn app(lines: &str) -> String {
     let script = if named { "" } else { "    script: app.py\n" };
     let body: String = lines.lines().map(|line| format!("    {line}\n")).collect();
     format!("apps:\n  - name: web\n{script}{body}")
+}
+
+/// An app of these lines has this one error, `ecosystem.yaml` before it; they begin in line 4, or 3 where they name a script.
+fn check_app(world: &World, cases: &[(&str, &str)]) {
+    for (lines, error) in cases {
+        assert_eq!(world.errors(&app(lines)), format!("ecosystem.yaml{error}"), "{lines}");
+    }
 }

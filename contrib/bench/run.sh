@@ -1,0 +1,18 @@
+#!/bin/sh
+# Benchmark of stead against PM2 and the floor; prints Markdown. `--quick`: 100 apps only, one round (3 minutes instead of 12).
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+cache=$here/.cache
+stead=${STEAD:-${CARGO_TARGET_DIR:-$here/../../target}/release/stead}
+pm2=7.0.4
+
+for tool in cc node npm python3; do
+    command -v "$tool" >/dev/null || { echo "error: the benchmark needs $tool" >&2; exit 2; }
+done
+[ -x "$stead" ] || { echo "error: $stead is not there; build it with \`cargo build --release\`" >&2; exit 2; }
+mkdir -p "$cache"
+for program in floor app; do
+    [ "$cache/$program" -nt "$here/$program.c" ] || cc -O2 -static -Wall -Wextra -o "$cache/$program" "$here/$program.c"
+done
+[ -d "$cache/node_modules/pm2" ] || npm install --prefix "$cache" --no-audit --no-fund --silent "pm2@$pm2" >&2
+exec python3 "$here/bench.py" --stead "$stead" --tools "$cache" "$@"
