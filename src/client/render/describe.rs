@@ -233,6 +233,7 @@ pub mod tests {
                 logs: Logs::default(),
                 pid_file: None,
                 max_memory_restart: None,
+                allowance: crate::core::spec::Allowance::default(),
                 listen: Vec::new(),
             },
             out_file: Some("/home/logs/web.out.log".into()),

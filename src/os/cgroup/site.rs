@@ -68,6 +68,12 @@ impl Site {
         site
     }
 
+    /// Is there anything to make a leaf in?
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.has(Controller::Memory) || self.v2.is_some()
+    }
+
     /// Do leaves have this controller?
     #[must_use]
     pub fn has(&self, controller: Controller) -> bool {
@@ -181,7 +187,7 @@ fn clear(folder: &Path, except: Option<&str>) -> io::Result<()> {
 }
 
 /// Kills what is in a group and removes it. One that is still busy (a zombie, a late exit) is tried again until the time is over.
-pub(super) fn remove(folder: &Path, patience: Duration) -> io::Result<()> {
+fn remove(folder: &Path, patience: Duration) -> io::Result<()> {
     let until = crate::os::clock::precise() + patience;
     loop {
         match std::fs::remove_dir(folder) {
