@@ -7,6 +7,7 @@ mod link;
 mod logs;
 mod output;
 mod perform;
+mod pid_files;
 mod server;
 mod store;
 mod trace;
