@@ -4,7 +4,7 @@ use super::backoff;
 use super::clock::Millis;
 use super::event::{Exit, ExitStatus, Facts, Why};
 use super::record::{Actor, Cause, Confidence, SpawnFailure};
-use super::spec::Policy;
+use super::spec::{OomPolicy, Signal, Spec};
 
 /// What a run's end is called.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,13 @@ pub struct Verdict {
 /// Names the cause of a run's end. Order of trust: stead's own act (written down before the signal), the counters of the run's own
 /// cgroup, the kernel's signal, the exit code. `why` is stead's act only where it came before the death.
 #[must_use]
-pub fn verdict(policy: &Policy, why: Option<&Why>, exit: &Exit, uptime: Millis, facts: &Facts) -> Verdict {
-    if let Some(why) = why {
+pub fn verdict(spec: &Spec, why: Option<&Why>, exit: &Exit, uptime: Millis, facts: &Facts) -> Verdict {
+    let policy = &spec.policy;
+    // With `oom_policy: continue` a worker's death long ago says nothing of this end.
+    let killed = facts.oom.own > 0 && (spec.allowance.oom_policy == OomPolicy::Kill || was_killed(exit.status));
+    // One that the kernel killed while it was ended for its cap got no grace: that is what happened to it.
+    let overtaken = killed && why.is_some_and(|why| matches!(why.cause, Cause::MemoryCap | Cause::OomKill));
+    if let Some(why) = why.filter(|_| !overtaken) {
         return Verdict {
             cause: why.cause,
             planned: is_planned(why.cause),
@@ -30,12 +35,16 @@ pub fn verdict(policy: &Policy, why: Option<&Why>, exit: &Exit, uptime: Millis, 
     let unplanned = |cause, confidence, summary| Verdict { cause, planned: false, confidence, summary };
     let after = format!("after {uptime}");
     match exit.status {
-        _ if facts.oom.own > 0 => unplanned(
+        _ if killed => unplanned(
             Cause::OomKill,
             Confidence::Certain,
-            format!("killed by the kernel {after}: its tree reached its hard memory limit"),
+            format!(
+                "{} killed by the kernel {after}: its tree reached its hard memory limit{}",
+                facts.oom.killed_name.as_ref().map_or_else(|| "it was".into(), |name| format!("`{name}` was")),
+                spec.wall().map(|wall| format!(" of {wall}")).unwrap_or_default()
+            ),
         ),
-        _ if facts.oom.host > 0 => unplanned(
+        _ if facts.oom.host > 0 && was_killed(exit.status) => unplanned(
             Cause::OomKillHost,
             Confidence::Certain,
             format!("killed by the kernel {after}: the machine was out of memory"),
@@ -127,6 +136,11 @@ fn act(cause: Cause) -> &'static str {
         | Cause::SpawnFailed
         | Cause::Lost => "stopped",
     }
+}
+
+/// By SIGKILL, or as a shell reports that of its child.
+fn was_killed(status: ExitStatus) -> bool {
+    matches!(status, ExitStatus::Signal { signal: Signal::KILL, .. } | ExitStatus::Code(137))
 }
 
 fn by(actor: &Actor) -> String {

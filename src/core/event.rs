@@ -3,7 +3,7 @@
 use super::clock::{Millis, Mono, Now};
 use super::command::Asked;
 use super::name::{Id, RunId, Ticket};
-use super::record::{Actor, Cause, Exception, Memory, Oom, SpawnFailure};
+use super::record::{Actor, Cause, Crossing, Exception, Memory, Oom, SpawnFailure};
 use super::spec::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,15 @@ pub enum Event {
         run: RunId,
         exit: Exit,
         left: u32,
+    },
+    /// The working set of a live tree is above its cap.
+    OverCap {
+        run: RunId,
+        crossing: Box<Crossing>,
+    },
+    /// The kernel killed a process of a live tree for the tree's own limit.
+    OomKill {
+        run: RunId,
     },
     /// The answer to `Action::Finish`: the tree is empty and all it wrote is in the logs.
     Finished {
@@ -94,6 +103,9 @@ pub struct Intent {
     /// When SIGKILL follows.
     pub kill_at: Mono,
     pub sent: Sent,
+    /// Of a stop for the cap.
+    #[serde(default)]
+    pub crossing: Option<Box<Crossing>>,
 }
 
 /// How far a stop has come.

@@ -10,7 +10,7 @@ use super::fleet::{App, Fleet};
 use super::instance::{Input, Instance, Phase, Run, Want};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Cause, Next, NextAction, SpawnFailure};
-use super::spec::{Env, Logs, Policy, Spec, Stop};
+use super::spec::{Allowance, Env, Logs, Policy, Spec, Stop};
 use super::wait::{Goal, Wait};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -406,6 +406,7 @@ fn unknown_spec(name: &AppName) -> Spec {
         logs: Logs::default(),
         pid_file: None,
         max_memory_restart: None,
+        allowance: Allowance::default(),
         listen: Vec::new(),
     }
 }

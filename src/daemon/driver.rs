@@ -3,6 +3,7 @@
 
 use super::journal::Journal;
 use super::link::{self, Link};
+use super::memory::Memory;
 use super::output::Output;
 use super::perform::Daemon;
 use super::server::{self, Asking};
@@ -77,6 +78,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let (asking, mut asked) = mpsc::unbounded_channel();
     let doors = server::Doors::new();
     tokio::task::spawn_local(server::serve(tokio::net::UnixListener::from_std(front_door)?, doors.clone(), asking));
+    let memory = Memory::new()?;
     let mut daemon = Daemon::new(
         fleet,
         link,
@@ -85,12 +87,14 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         store,
         (inventory.boot_id, inventory.keeper_pid, inventory.daemon_starts),
         inventory.sockets,
+        (memory, inventory.site),
     );
     daemon.take_over(inventory.ends);
     daemon.act(actions);
     for message in early {
         daemon.keeper_says(message, Vec::new());
     }
+    let alarm = readable(daemon.memory_alarm()?)?;
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
     loop {
         if daemon.said_bye {
@@ -122,6 +126,10 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
                 for came in signal::read(signals.get_ref()) {
                     daemon.signalled(came.signal, came.pid, came.uid);
                 }
+            },
+            ready = alarm.readable() => if let Ok(mut ready) = ready {
+                ready.clear_ready();
+                daemon.look_at_memory();
             },
             _ = beat.tick() => {
                 if daemon.link.say(&FromDaemon::Beat, &[]).is_err() {

@@ -6,6 +6,7 @@ use crate::core::name::RunId;
 use crate::core::record::SpawnFailure;
 use crate::core::recover::{Held, HeldState};
 use crate::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
+use crate::os::cgroup::site::Site;
 use crate::os::process;
 use crate::os::socket;
 use crate::os::spawn::Stage;
@@ -56,6 +57,7 @@ pub struct Inventory {
     pub highest_run: RunId,
     pub daemon_starts: u64,
     pub front_door: OwnedFd,
+    pub site: Site,
     pub sockets: BTreeMap<String, OwnedFd>,
     pub held: Vec<Held>,
     pub ends: BTreeMap<RunId, (Envelope, Ends)>,
@@ -86,7 +88,7 @@ impl Link {
             let (message, fds) = self.receive().await?;
             let mut fds = fds.into_iter();
             match (message, &mut begun) {
-                (FromKeeper::Hello { newest, oldest, boot_id, keeper_pid, highest_run, daemon_starts }, None) => {
+                (FromKeeper::Hello { newest, oldest, boot_id, keeper_pid, highest_run, daemon_starts, site }, None) => {
                     if newest < OLDEST || oldest > PROTOCOL {
                         return Err(io::Error::other(format!(
                             "the keeper speaks protocol {oldest} to {newest}, this daemon {OLDEST} to {PROTOCOL}"
@@ -100,6 +102,7 @@ impl Link {
                         highest_run,
                         daemon_starts,
                         front_door,
+                        site,
                         sockets: BTreeMap::new(),
                         held: Vec::new(),
                         ends: BTreeMap::new(),

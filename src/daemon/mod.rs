@@ -3,8 +3,10 @@
 
 mod driver;
 mod journal;
+mod kernel;
 mod link;
 mod logs;
+mod memory;
 mod output;
 mod perform;
 mod pid_files;

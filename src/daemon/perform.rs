@@ -2,8 +2,10 @@
 
 use super::driver::{SWEEP_AGAIN, actor, event_of};
 use super::journal::Journal;
+use super::kernel;
 use super::link::{self, Ends, Envelope, Link};
 use super::logs::Told;
+use super::memory::{Found, Memory};
 use super::output::Output;
 use super::pid_files::PidFiles;
 use super::server::{self, Answer, Question};
@@ -17,9 +19,12 @@ use crate::core::event::{Event, Facts};
 use crate::core::fleet::Fleet;
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::record::{Actor, SpawnFailure, Tally};
-use crate::core::spec::{Env, Listen, Signal, Spec};
+use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
 use crate::core::view::{Description, InstanceView, Pong, WhyView};
 use crate::keeper::message::{FromDaemon, FromKeeper};
+use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
+use crate::os::cgroup::site::Site;
+use crate::os::process::Snapshot;
 use crate::os::spawn::{Credentials, Plan};
 use crate::os::{clock, file, process, socket};
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +46,11 @@ pub struct Daemon {
     journal: Journal,
     store: Store,
     runs: Runs,
+    memory: Memory,
+    site: Site,
+    leaves: BTreeMap<RunId, Leaf>,
+    /// Of ended runs, with something still in them.
+    leftovers: Vec<Leaf>,
     envelopes: BTreeMap<RunId, Envelope>,
     finishing: BTreeMap<RunId, Finishing>,
     waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
@@ -74,8 +84,13 @@ impl Daemon {
         store: Store,
         (boot_id, keeper, starts): (String, i32, u64),
         held: BTreeMap<String, OwnedFd>,
+        (memory, site): (Memory, Site),
     ) -> Daemon {
         Daemon {
+            memory,
+            site,
+            leaves: BTreeMap::new(),
+            leftovers: Vec::new(),
             fleet,
             link,
             said_bye: false,
@@ -107,7 +122,13 @@ impl Daemon {
                 (one.and_then(|one| one.run()).map(|run| run.spec.clone()), one.map_or(0, |one| one.slot));
             // One that is still starting is told of again, with its descriptors.
             if let (Some(pid), Some(pidfd)) = (one.and_then(held_pid), ends.pidfd) {
-                self.runs.insert(run, pid, pidfd, shown(&envelope));
+                let leaf =
+                    self.site.serves().then(|| Leaf::found(&self.site, &leaf::name(&envelope.core.instance, run.0)));
+                if let Some(leaf) = leaf.filter(Leaf::exists) {
+                    self.leaves.insert(run, leaf);
+                }
+                self.runs.insert(run, pid, pidfd, shown(&envelope), self.leaves.get(&run).cloned());
+                self.watch_memory(run);
                 self.output.attach(run, spec.as_deref(), &envelope.core, slot, (ends.out, ends.err));
                 if let Some(spec) = spec {
                     self.pid_files.write(run, &spec, slot, pid);
@@ -124,12 +145,13 @@ impl Daemon {
             Finishing::Sweeping { look_at } => Some(*look_at),
             Finishing::Draining => None,
         });
-        self.fleet.deadline().into_iter().chain(sweeps).min()
+        self.fleet.deadline().into_iter().chain(sweeps).chain(self.memory.deadline()).min()
     }
 
     pub fn due(&mut self) {
         let now = clock::now();
         self.sweep(now);
+        self.look_at_memory();
         if self.fleet.deadline().is_some_and(|at| at <= now.mono) {
             self.happened(Event::Due);
         }
@@ -142,6 +164,53 @@ impl Daemon {
         }
         if self.unwritten {
             self.persist();
+        }
+        self.leftovers.retain(|leaf| !leaf.remove());
+    }
+
+    /// Readable when a cap is crossed.
+    ///
+    /// # Errors
+    /// Of dup(2).
+    pub fn memory_alarm(&self) -> io::Result<OwnedFd> {
+        self.memory.alarm()
+    }
+
+    /// Looks at the memory of those whose time has come.
+    pub fn look_at_memory(&mut self) {
+        let snapshot = std::cell::OnceCell::new();
+        let members = |run| self.runs.members(self.keeper, run, snapshot.get_or_init(Snapshot::take));
+        for found in self.memory.look(&members) {
+            match found {
+                Found::OverCap(run, crossing) => {
+                    tracing::info!(run = self.shown(run), usage = crossing.usage_bytes, "above its cap");
+                    self.happened(Event::OverCap { run, crossing });
+                }
+                Found::OomKill(run) => {
+                    tracing::warn!(run = self.shown(run), "the kernel killed a process of it at its hard limit");
+                    self.happened(Event::OomKill { run });
+                }
+            }
+        }
+    }
+
+    /// From now on the run's memory is watched.
+    fn watch_memory(&mut self, run: RunId) {
+        let spec = self.fleet.instance_of(run).and_then(|one| one.run()).map(|life| life.spec.clone());
+        let Some(spec) = spec else { return };
+        let (cap, wall) = (spec.max_memory_restart.map(|cap| cap.0), spec.wall().map(|wall| wall.0));
+        self.memory.insert(run, self.leaves.get(&run).cloned(), cap, wall, clock::now().mono);
+    }
+
+    /// The limits of live runs follow the present wish.
+    fn follow_limits(&mut self) {
+        let now = clock::now().mono;
+        for one in self.fleet.instances() {
+            if let (Some(run), Some(app)) = (one.run(), self.fleet.app(&one.app)) {
+                let allowed = allowed(&app.spec);
+                let cap = app.spec.max_memory_restart.map(|cap| cap.0);
+                self.memory.limit(run.id, cap, allowed.wall, allowed.swap, now);
+            }
         }
     }
 
@@ -199,6 +268,9 @@ impl Daemon {
                     self.envelopes.remove(&run);
                     self.output.forget(run);
                     self.pid_files.remove(run);
+                    self.memory.remove(run);
+                    self.leftovers.extend(self.leaves.remove(&run));
+                    self.leftovers.retain(|leaf| !leaf.remove());
                 }
                 Action::Persist => self.persist(),
                 Action::Save { ticket, force } => {
@@ -248,7 +320,7 @@ impl Daemon {
                 if let (Some(pidfd), Some(out), Some(err)) = (fds.next(), fds.next(), fds.next())
                     && let Some(envelope) = self.envelopes.get(&run)
                 {
-                    self.runs.insert(run, pid, pidfd, shown(envelope));
+                    self.runs.insert(run, pid, pidfd, shown(envelope), self.leaves.get(&run).cloned());
                     let one = self.fleet.instance_of(run);
                     let spec = one.and_then(|one| one.run()).map(|life| life.spec.clone());
                     let slot = one.map_or(0, |one| one.slot);
@@ -257,6 +329,7 @@ impl Daemon {
                         self.pid_files.write(run, &spec, slot, pid);
                     }
                 }
+                self.watch_memory(run);
                 self.happened(Event::Spawned { run, pid, at });
             }
             FromKeeper::Exited { run, status, usage, at } => {
@@ -347,7 +420,11 @@ impl Daemon {
 
     fn command(&mut self, now: Now, ticket: Ticket, command: Command, wait: bool, actor: Actor) {
         if command != Command::Resurrect {
+            let applies = matches!(command, Command::Apply { .. });
             self.happened(Event::Asked { ticket, asked: Asked { command, wait, actor } });
+            if applies {
+                self.follow_limits();
+            }
             return;
         }
         match self.store.saved() {
@@ -366,11 +443,16 @@ impl Daemon {
     fn spawn(&mut self, order: Order) {
         let run = order.run;
         match self.prepare(&order) {
-            Ok((plan, envelope)) => {
+            Ok((mut plan, envelope)) => {
                 let note = serde_json::to_value(&envelope).unwrap_or_default();
                 self.envelopes.insert(run, envelope);
-                let sent = file::memory_file(c"stead-plan", &json(&plan))
-                    .and_then(|plan| self.link.say(&FromDaemon::Spawn { run, note }, &[plan.as_fd()]));
+                let join = self.make_leaf(run, &order);
+                plan.into_group = join.into.is_some();
+                let sent = file::memory_file(c"stead-plan", &json(&plan)).and_then(|plan| {
+                    let groups = join.into.iter().chain(&join.tasks).map(AsFd::as_fd);
+                    let fds: Vec<_> = std::iter::once(plan.as_fd()).chain(groups).collect();
+                    self.link.say(&FromDaemon::Spawn { run, note }, &fds)
+                });
                 if let Err(error) = sent {
                     let failure = SpawnFailure { stage: "fork".into(), errno: io_errno(&error) };
                     self.queue.push_back(Event::SpawnFailed { run, failure });
@@ -378,6 +460,26 @@ impl Daemon {
             }
             Err(failure) => self.queue.push_back(Event::SpawnFailed { run, failure }),
         }
+    }
+
+    /// A fresh group for the run. Where none can be had it runs without, and is watched as a tree.
+    fn make_leaf(&mut self, run: RunId, order: &Order) -> Join {
+        if !self.site.serves() {
+            return Join::default();
+        }
+        let made = Leaf::make(&self.site, &leaf::name(&order.note.instance, run.0), &allowed(&order.spec));
+        let joined = made.and_then(|leaf| {
+            let join = leaf.join();
+            self.leaves.insert(run, leaf);
+            join
+        });
+        joined.unwrap_or_else(|error| {
+            tracing::error!(%error, run = order.note.instance, "no group for this run: its memory is polled");
+            if let Some(leaf) = self.leaves.remove(&run) {
+                self.leftovers.push(leaf);
+            }
+            Join::default()
+        })
     }
 
     /// From the wish to a plan of plain numbers and strings.
@@ -421,8 +523,12 @@ impl Daemon {
             umask: spec.umask,
             nice: spec.nice,
             limits: spec.limits.iter().map(|(resource, limit)| (*resource, *limit)).collect(),
-            oom_score_adj: process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0),
+            oom_score_adj: spec
+                .allowance
+                .oom_score_adj
+                .or(process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0)),
             listen,
+            into_group: false,
         };
         Ok((plan, envelope))
     }
@@ -493,7 +599,19 @@ impl Daemon {
 
     fn gather(&self, run: RunId) -> Facts {
         let tail = self.envelopes.get(&run).map(|envelope| self.output.stderr_tail(run, envelope.marks.err));
-        Facts { stderr_tail: tail.unwrap_or_default(), ..Facts::default() }
+        let kills = self.memory.oom_kills(run);
+        let mut facts = Facts { stderr_tail: tail.unwrap_or_default(), ..Facts::default() };
+        facts.memory.last_bytes = self.memory.last(run);
+        facts.memory.peak_bytes = self.memory.peak(run);
+        if kills.kills > 0 {
+            let leaf = self.envelopes.get(&run).map(|envelope| leaf::name(&envelope.core.instance, run.0));
+            let told = kernel::oom_kill(&leaf.unwrap_or_default());
+            let own = told.host.map_or(kills.own_limit, |host| !host);
+            (facts.oom.own, facts.oom.host) = if own { (kills.kills, 0) } else { (0, kills.kills) };
+            (facts.oom.killed_pid, facts.oom.killed_name) = (told.pid, told.name);
+            facts.kernel_log = told.lines;
+        }
+        facts
     }
 
     fn persist(&mut self) {
@@ -527,12 +645,12 @@ impl Daemon {
     }
 
     fn list(&mut self, now: Now) -> Vec<InstanceView> {
-        let usages = self.meter.look(now, &self.fleet, &self.runs, self.keeper);
+        let usages = self.meter.look(now, &self.fleet, &self.runs, &self.memory, self.keeper);
         self.fleet
             .instances()
             .map(|one| {
                 let usage = one.run().and_then(|run| usages.get(&run.id)).filter(|_| one.pid().is_some());
-                views::instance(now, &self.fleet, one, usage)
+                views::instance(now, &self.fleet, one, usage, &self.site)
             })
             .collect()
     }
@@ -625,6 +743,19 @@ fn held_pid(one: &crate::core::instance::Instance) -> Option<i32> {
     match &one.phase {
         Phase::Online { pid, .. } | Phase::Stopping { pid, .. } | Phase::Ending { pid, .. } => Some(*pid),
         Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued | Phase::Starting { .. } => None,
+    }
+}
+
+/// What the group of a run of this app allows.
+fn allowed(spec: &Spec) -> Limits {
+    /// The kernel's usual period, in microseconds.
+    const PERIOD: u64 = 100_000;
+    Limits {
+        wall: spec.wall().map(|wall| wall.0),
+        swap: spec.allowance.memory_swap_max.map_or(0, |swap| swap.0),
+        whole: spec.allowance.oom_policy == OomPolicy::Kill,
+        pids: spec.allowance.pids_max,
+        cpu: spec.allowance.cpu_max.map(|thousandths| (u64::from(thousandths) * PERIOD / 1000, PERIOD)),
     }
 }
 

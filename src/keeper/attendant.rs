@@ -97,7 +97,8 @@ impl Attendant {
         let (ours, theirs) = socket::pair()?;
         let fds = [theirs.as_fd()];
         let stdio = spawn::Stdio { null: null.as_fd(), out: null.as_fd(), err: stderr.as_fd(), listen: &fds };
-        let child = spawn::spawn(plan, stdio, files).map_err(|(_, errno)| io::Error::from(errno))?;
+        let child =
+            spawn::spawn(plan, stdio, spawn::Groups::default(), files).map_err(|(_, errno)| io::Error::from(errno))?;
         self.starts += 1;
         self.state = State::Lives {
             pid: child.pid,

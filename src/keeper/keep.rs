@@ -7,6 +7,7 @@ use crate::core::clock::{Millis, Mono, Now};
 use crate::core::event::{ExitStatus, Usage};
 use crate::core::name::RunId;
 use crate::core::spec::Signal;
+use crate::os::cgroup::site::Site;
 use crate::os::process::{self, Snapshot};
 use crate::os::signal::Came;
 use crate::os::spawn::{self, Plan, Stage, Stdio};
@@ -59,6 +60,7 @@ struct Keeper {
     came: VecDeque<Came>,
     told_to_end: Option<(Came, Mono)>,
     boot_id: String,
+    site: Site,
     _lock: File,
 }
 
@@ -80,10 +82,12 @@ enum Greeting {
 /// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
 pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
     process::become_subreaper()?;
+    process::protect_from_oom();
     let _ = sign(&mut start.lock);
     let signals = signal::watch(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT])?;
     let files = spawn::raise_open_files()?;
     end_leftovers(&start.home);
+    let site = Site::open(&start.home);
     let front_door = socket::bind_unix(&start.home.join("stead.sock"), 0o600)?;
     let now = clock::now();
     let mut keeper = Keeper {
@@ -100,12 +104,14 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
         came: VecDeque::new(),
         told_to_end: None,
         boot_id: process::boot_id(),
+        site,
         home: start.home,
         _lock: start.lock,
     };
     ready();
     keeper.keep(&signals);
     let _ = std::fs::remove_file(keeper.home.join("stead.sock"));
+    keeper.site.close();
     Ok(())
 }
 
@@ -212,6 +218,7 @@ impl Keeper {
                     keeper_pid: process::pid(),
                     highest_run: self.inventory.highest,
                     daemon_starts: self.attendant.starts,
+                    site: self.site.clone(),
                 };
                 say(socket, &hello, &[self.front_door.as_fd()])?;
                 if let Some((came, _)) = self.told_to_end
@@ -293,8 +300,9 @@ impl Keeper {
             FromDaemon::Spawn { run, note } => {
                 if self.inventory.get_mut(run).is_some() {
                     self.inventory.tell_again(run);
-                } else if let Some(plan) = fds.pop() {
-                    self.spawn(run, note, plan);
+                } else if !fds.is_empty() {
+                    let plan = fds.remove(0);
+                    self.spawn(run, note, plan, &fds);
                 }
             }
             FromDaemon::Note { run, note } => {
@@ -325,9 +333,9 @@ impl Keeper {
         }
     }
 
-    fn spawn(&mut self, run: RunId, note: Note, plan: OwnedFd) {
+    fn spawn(&mut self, run: RunId, note: Note, plan: OwnedFd, groups: &[OwnedFd]) {
         let now = clock::now();
-        match self.clone_child(plan) {
+        match self.clone_child(plan, groups) {
             Ok((child, ends)) => self.inventory.insert(run, child, now, note, ends),
             Err((stage, errno)) => {
                 let state = State::Failed { stage, errno: errno as i32, at: now.mono };
@@ -336,7 +344,7 @@ impl Keeper {
         }
     }
 
-    fn clone_child(&self, plan: OwnedFd) -> Result<(spawn::Child, Ends), (Stage, Errno)> {
+    fn clone_child(&self, plan: OwnedFd, groups: &[OwnedFd]) -> Result<(spawn::Child, Ends), (Stage, Errno)> {
         let plan: Plan = file::read_memory_file(plan)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -350,7 +358,10 @@ impl Keeper {
         let (out, out_end) = pipe()?;
         let (err, err_end) = pipe()?;
         let stdio = Stdio { null: self.null.as_fd(), out: out_end.as_fd(), err: err_end.as_fd(), listen: &sockets };
-        Ok((spawn::spawn(&plan, stdio, self.files)?, Ends { out, err }))
+        let (into, tasks) = groups.split_at(usize::from(plan.into_group).min(groups.len()));
+        let tasks: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
+        let groups = spawn::Groups { into: into.first().map(AsFd::as_fd), tasks: &tasks };
+        Ok((spawn::spawn(&plan, stdio, groups, self.files)?, Ends { out, err }))
     }
 
     /// Which execs are decided.

@@ -134,6 +134,22 @@ impl Stead {
         std::fs::read_to_string(self.home.join("stead.log")).unwrap_or_default()
     }
 
+    /// Every control group of this home.
+    pub fn groups(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        find_groups(Path::new("/sys/fs/cgroup"), &stead::os::cgroup::site::name(&self.home), &mut found);
+        found
+    }
+
+    /// Gives home and work folder to another user.
+    pub fn give_to(&self, uid: u32) {
+        let folder = self.work.parent().unwrap();
+        let below = std::fs::read_dir(&self.work).unwrap().flatten().map(|entry| entry.path());
+        for path in below.chain([self.work.clone(), folder.to_owned()]) {
+            std::os::unix::fs::chown(path, Some(uid), Some(uid)).unwrap();
+        }
+    }
+
     /// Every process that belongs to this home.
     pub fn processes(&self) -> Vec<i32> {
         let mark = format!("STEAD_HOME={}", self.home.display());
@@ -165,6 +181,8 @@ impl Drop for Stead {
             left.into_iter().for_each(|pid| signal(pid, 9));
             pause();
         }
+        // Of a keeper that a test killed; that an ordinary end leaves none has a test of its own.
+        self.groups().iter().for_each(|group| remove_group(group));
         assert!(failing || left.is_empty(), "processes were left behind: {left:?}");
     }
 }
@@ -195,6 +213,29 @@ fn read_all(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Str
         let _ = from.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     })
+}
+
+fn find_groups(folder: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            match entry.file_name() == name {
+                true => found.push(entry.path()),
+                false => find_groups(&entry.path(), name, found),
+            }
+        }
+    }
+}
+
+fn remove_group(group: &Path) {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&entry.path());
+        }
+    }
+    let begun = Instant::now();
+    while std::fs::remove_dir(group).is_err() && group.exists() && begun.elapsed() < LIMIT {
+        pause();
+    }
 }
 
 /// Waits until `look` says yes, or panics with what it said last.

@@ -21,7 +21,8 @@ impl Page<'_> {
 
     fn painted(&mut self, label: &str, style: Style, value: impl AsRef<str>) {
         let label = self.screen.paint(Style::Dim, format!("  {label:<15}"));
-        let value = self.screen.paint(style, text::plain(value.as_ref()));
+        let value = text::hang(self.screen, 18, &text::plain(value.as_ref()));
+        let value = self.screen.paint(style, value);
         self.lines.push_str(&format!("{label} {value}\n"));
     }
 
@@ -233,6 +234,7 @@ pub mod tests {
                 logs: Logs::default(),
                 pid_file: None,
                 max_memory_restart: None,
+                allowance: crate::core::spec::Allowance::default(),
                 listen: Vec::new(),
             },
             out_file: Some("/home/logs/web.out.log".into()),
