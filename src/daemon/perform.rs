@@ -7,6 +7,7 @@ use super::link::{self, Ends, Envelope, Link};
 use super::logs::Told;
 use super::memory::{Found, Memory};
 use super::output::Output;
+use super::pid_files::PidFiles;
 use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
@@ -41,6 +42,7 @@ pub struct Daemon {
     pub link: Link,
     pub said_bye: bool,
     output: Output,
+    pid_files: PidFiles,
     journal: Journal,
     store: Store,
     runs: Runs,
@@ -93,6 +95,7 @@ impl Daemon {
             link,
             said_bye: false,
             output,
+            pid_files: PidFiles::default(),
             journal,
             store,
             runs: Runs::default(),
@@ -127,6 +130,9 @@ impl Daemon {
                 self.runs.insert(run, pid, pidfd, shown(&envelope), self.leaves.get(&run).cloned());
                 self.watch_memory(run);
                 self.output.attach(run, spec.as_deref(), &envelope.core, slot, (ends.out, ends.err));
+                if let Some(spec) = spec {
+                    self.pid_files.write(run, &spec, slot, pid);
+                }
             }
             self.envelopes.insert(run, envelope);
         }
@@ -261,6 +267,7 @@ impl Daemon {
                     self.runs.remove(run);
                     self.envelopes.remove(&run);
                     self.output.forget(run);
+                    self.pid_files.remove(run);
                     self.memory.remove(run);
                     self.leftovers.extend(self.leaves.remove(&run));
                     self.leftovers.retain(|leaf| !leaf.remove());
@@ -318,10 +325,8 @@ impl Daemon {
                     let spec = one.and_then(|one| one.run()).map(|life| life.spec.clone());
                     let slot = one.map_or(0, |one| one.slot);
                     self.output.attach(run, spec.as_deref(), &envelope.core, slot, (out, err));
-                    if let Some(path) = spec.as_ref().and_then(|spec| spec.pid_file.as_ref())
-                        && let Err(error) = file::replace(path, format!("{pid}\n").as_bytes())
-                    {
-                        tracing::warn!(%error, path = %path.display(), "the pid file cannot be written");
+                    if let Some(spec) = spec {
+                        self.pid_files.write(run, &spec, slot, pid);
                     }
                 }
                 self.watch_memory(run);
