@@ -285,11 +285,12 @@ impl Keeper {
         loop {
             let Some(socket) = self.attendant.socket() else { return };
             match socket::receive(socket, buffer) {
-                Ok(Some(fds)) => match serde_json::from_slice(buffer) {
-                    Ok(message) => self.obey(message, fds),
-                    // Not ours to judge: a newer daemon may say what we do not know.
-                    Err(_) => {}
-                },
+                Ok(Some(fds)) => {
+                    // What cannot be read is passed over: a newer daemon may say what we do not know.
+                    if let Ok(message) = serde_json::from_slice(buffer) {
+                        self.obey(message, fds);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
                     self.attendant.hung_up();

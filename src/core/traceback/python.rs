@@ -223,7 +223,7 @@ impl<'a> Text<'a, '_> {
             let line = self.line(at, stamp).trim_start();
             let indent = self.line(at, stamp).len() - line.len();
             match exception(line) {
-                Some((Look::Strong, kind, message)) if indent % 4 == 0 || indent == 2 => {
+                Some((Look::Strong, kind, message)) if indent.is_multiple_of(4) || indent == 2 => {
                     return Ok((kind, message, at + 1));
                 }
                 _ if indent < 2 => return Err(()),
