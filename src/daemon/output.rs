@@ -152,7 +152,8 @@ pub fn with_slot(path: &Path, slot: u32) -> PathBuf {
 
 fn make_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| io::Error::new(error.kind(), format!("could not make the folder {}: {error}", path.display())))
 }
 
 #[cfg(test)]
