@@ -261,7 +261,7 @@ impl Instance {
                 }
             }
             (Phase::Starting { run, .. }, Input::SpawnFailed { failure }) => {
-                let verdict = cause::spawn_failed(&failure);
+                let verdict = cause::spawn_failed(&run.spec, &failure);
                 let end = Ended {
                     pid: None,
                     status: None,
