@@ -375,7 +375,10 @@ impl World {
             held: self.kernel.inventory(),
             tails: tails(self.disk.journal.iter().cloned())
                 .into_iter()
-                .map(|(id, tail)| (id, Tail { last: through_json(&tail.last), last_end: through_json(&tail.last_end) }))
+                .map(|(id, Tail { last, last_end, open })| {
+                    let (last, last_end) = (through_json(&last), through_json(&last_end));
+                    (id, Tail { last, last_end, open: through_json(&open) })
+                })
                 .collect(),
         };
         for held in &found.held {
