@@ -125,7 +125,7 @@ fn sign(lock: &mut File) -> io::Result<()> {
 
 impl Keeper {
     fn keep(&mut self, signals: &OwnedFd) {
-        let mut buffer = Vec::new();
+        let mut buffer = vec![0; socket::MAX_PACKET];
         loop {
             let now = clock::now();
             if let Ok(true) =
@@ -277,11 +277,11 @@ impl Keeper {
     }
 
     /// Takes what the daemon says.
-    fn listen(&mut self, buffer: &mut Vec<u8>) {
+    fn listen(&mut self, buffer: &mut [u8]) {
         loop {
             let Some(socket) = self.attendant.socket() else { return };
             match socket::receive(socket, buffer) {
-                Ok(Some(fds)) => match serde_json::from_slice(buffer) {
+                Ok(Some((n, fds))) => match serde_json::from_slice(&buffer[..n]) {
                     Ok(message) => self.obey(message, fds),
                     // Not ours to judge: a newer daemon may say what we do not know.
                     Err(_) => {}
