@@ -302,7 +302,8 @@ impl Instance {
                     at: exit.at,
                     uptime,
                     again,
-                    left,
+                    // A daemon that took the run over after its end was not told how many it left.
+                    left: left.max(facts.left),
                     memory: Memory {
                         cap_bytes: run.spec.max_memory_restart.map(|bytes| bytes.0),
                         wall_bytes: run.spec.wall().map(|bytes| bytes.0),

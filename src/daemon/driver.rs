@@ -44,7 +44,7 @@ pub fn run(home: &Path) -> io::Result<End> {
     spawn::raise_open_files()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, live(home, socket))
+    local.block_on(&runtime, live(home, socket)).inspect_err(|error| tracing::error!(%error, "the daemon cannot begin"))
 }
 
 async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {

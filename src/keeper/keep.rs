@@ -180,14 +180,16 @@ impl Keeper {
         [attendant, unattended, patience].into_iter().flatten().min()
     }
 
+    /// As in the kernel, one of a kind waits: a flood of signals takes no memory.
     fn heard(&mut self, came: Came) {
-        match came.signal {
-            libc::SIGCHLD => {}
-            libc::SIGHUP => self.came.push_back(came),
-            _ => {
-                self.told_to_end.get_or_insert((came, clock::now().mono));
-                self.came.push_back(came);
-            }
+        if came.signal == libc::SIGCHLD {
+            return;
+        }
+        if came.signal != libc::SIGHUP {
+            self.told_to_end.get_or_insert((came, clock::now().mono));
+        }
+        if !self.came.iter().any(|waits| waits.signal == came.signal) {
+            self.came.push_back(came);
         }
     }
 
@@ -198,6 +200,8 @@ impl Keeper {
                 Ok(true) => {}
                 Ok(false) => return false,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                // It hears no more, but its goodbye may lie here unread: its end is found by listening.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
                 Err(_) => {
                     self.attendant.hung_up();
                     return false;

@@ -58,7 +58,8 @@ pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<(usize,
     let (bytes, cut) = loop {
         let mut slices = [IoSliceMut::new(buffer)];
         match socket::recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags) {
-            Err(Errno::EINTR) => {}
+            // Said once where the other side ended with something of ours unread; what it had said stands behind it (af_unix.c).
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(errno) => return Err(errno.into()),
             Ok(message) => {
                 for one in message.cmsgs()? {
@@ -138,4 +139,21 @@ pub fn bind_tcp(address: &str) -> io::Result<OwnedFd> {
 pub fn peer(socket: &impl AsFd) -> io::Result<(i32, u32)> {
     let credentials = socket::getsockopt(&socket.as_fd(), socket::sockopt::PeerCredentials)?;
     Ok((credentials.pid(), credentials.uid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_one_who_left_something_unread_is_heard() {
+        let (ours, theirs) = pair().unwrap();
+        send(&ours, b"never read", &[]).unwrap();
+        send(&theirs, b"goodbye", &[]).unwrap();
+        drop(theirs);
+        let mut buffer = Vec::new();
+        assert!(receive(&ours, &mut buffer).unwrap().is_some());
+        assert_eq!(buffer, b"goodbye");
+        assert!(receive(&ours, &mut buffer).unwrap().is_none());
+    }
 }

@@ -130,6 +130,7 @@ fn happens(world: &mut World, file: &mut Vec<Spec>, what: &str) {
             let (signal, targets) = rest.split_once(' ').expect("signal SIG NAME");
             Command::Signal { signal: Signal::parse(signal).unwrap(), targets: vec![targets.into()] }
         }
+        ("flush", _) => Command::Flush { targets: targets() },
         ("save", _) => Command::Save { force: false },
         ("resurrect", _) => Command::Resurrect,
         ("kill", _) => Command::Kill,

@@ -330,7 +330,8 @@ impl World {
                 self.answer(ticket, &Ok(Reply { changes: vec![saved], ..Reply::default() }));
             }
             Action::Reply { ticket, result } => self.answer(ticket, &result),
-            Action::Flush { .. } | Action::Release { .. } => {}
+            Action::Flush { ticket, .. } => self.answer(ticket, &Ok(Reply::default())),
+            Action::Release { .. } => {}
             Action::Bye => {
                 self.laws.bye(&self.kernel, &self.transcript);
                 self.fleet = None;
