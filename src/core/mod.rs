@@ -18,5 +18,6 @@ pub mod record;
 pub mod recover;
 pub mod spec;
 mod target;
+pub mod traceback;
 pub mod view;
 mod wait;
