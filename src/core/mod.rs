@@ -16,6 +16,7 @@ pub mod instance;
 pub mod name;
 pub mod record;
 pub mod recover;
+pub mod signature;
 pub mod spec;
 mod target;
 pub mod traceback;
