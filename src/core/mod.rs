@@ -13,6 +13,7 @@ pub mod command;
 pub mod event;
 pub mod fleet;
 pub mod instance;
+pub mod kernel_log;
 pub mod name;
 pub mod record;
 pub mod recover;
