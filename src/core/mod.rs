@@ -11,6 +11,7 @@ pub mod change;
 pub mod clock;
 pub mod command;
 pub mod event;
+pub mod exit_code;
 pub mod fleet;
 pub mod instance;
 pub mod kernel_log;
