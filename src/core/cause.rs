@@ -58,10 +58,13 @@ pub fn verdict(spec: &Spec, why: Option<&Why>, exit: &Exit, uptime: Millis, fact
         ExitStatus::Code(0) => unplanned(Cause::Success, Confidence::Certain, format!("exited with code 0 {after}")),
         ExitStatus::Code(code) => {
             let what = match &facts.exception {
-                Some(exception) => format!("{}: {}", exception.kind, exception.message),
-                None => format!("exited with code {code}"),
+                Some(exception) => {
+                    let at = exception.location.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
+                    format!("exited with code {code} {after}: {}: {}{at}", exception.kind, exception.message)
+                }
+                None => format!("exited with code {code} {after}"),
             };
-            unplanned(Cause::ExitCode, Confidence::Certain, format!("{what} {after}"))
+            unplanned(Cause::ExitCode, Confidence::Certain, what)
         }
         ExitStatus::Signal { signal, core_dumped: true } => {
             unplanned(Cause::CoreDump, Confidence::Certain, format!("ended by {signal} {after} and dumped core"))

@@ -12,8 +12,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Lines of stderr that go into a record.
-const TAIL_LINES: usize = 50;
+/// Lines of stderr that are looked at when a run has ended: a traceback can be long.
+const TAIL_LINES: usize = 500;
 
 /// The files of an instance; `None` where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

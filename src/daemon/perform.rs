@@ -20,6 +20,7 @@ use crate::core::fleet::Fleet;
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::record::{Actor, SpawnFailure, Tally};
 use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
+use crate::core::traceback::{self, Standing};
 use crate::core::view::{Description, InstanceView, Pong, WhyView};
 use crate::keeper::message::{FromDaemon, FromKeeper};
 use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
@@ -32,6 +33,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// Lines of stderr that go into a record.
+const RECORD_LINES: usize = 50;
 
 /// After the keeper's end the apps get their kill_timeout, but no longer than this.
 const LONGEST_FAREWELL: Millis = Millis(10_000);
@@ -610,8 +614,14 @@ impl Daemon {
 
     fn gather(&self, run: RunId, left: u32) -> Facts {
         let tail = self.envelopes.get(&run).map(|envelope| self.output.stderr_tail(run, envelope.marks.err));
+        let mut tail = tail.unwrap_or_default();
+        let folder = self.fleet.instance_of(run).and_then(|one| one.run()).map(|life| life.spec.cwd.clone());
+        let found = traceback::last_exception(&tail, &folder.unwrap_or_default());
+        // What by its own words ended less than the process did not end the run.
+        let exception = found.filter(|found| found.standing != Standing::Aside).map(|found| found.exception);
+        tail.drain(..tail.len().saturating_sub(RECORD_LINES));
         let kills = self.memory.oom_kills(run);
-        let mut facts = Facts { left, stderr_tail: tail.unwrap_or_default(), ..Facts::default() };
+        let mut facts = Facts { left, stderr_tail: tail, exception, ..Facts::default() };
         facts.memory.last_bytes = self.memory.last(run);
         facts.memory.peak_bytes = self.memory.peak(run);
         if kills.kills > 0 {
