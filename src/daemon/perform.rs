@@ -66,6 +66,23 @@ pub struct Daemon {
     unwritten: bool,
 }
 
+/// What a daemon works with, as it finds it when it begins.
+pub struct Means {
+    pub link: Link,
+    pub output: Output,
+    pub journal: Journal,
+    pub store: Store,
+    pub memory: Memory,
+    pub site: Site,
+    /// Listening sockets by name.
+    pub held: BTreeMap<String, OwnedFd>,
+    pub boot_id: String,
+    /// The keeper's pid.
+    pub keeper: i32,
+    /// How many daemons this keeper has started.
+    pub starts: u64,
+}
+
 /// How far the end of a run has come.
 #[derive(Clone, Copy, Debug)]
 enum Finishing {
@@ -76,16 +93,8 @@ enum Finishing {
 }
 
 impl Daemon {
-    pub fn new(
-        fleet: Fleet,
-        link: Link,
-        output: Output,
-        journal: Journal,
-        store: Store,
-        (boot_id, keeper, starts): (String, i32, u64),
-        held: BTreeMap<String, OwnedFd>,
-        (memory, site): (Memory, Site),
-    ) -> Daemon {
+    pub fn new(fleet: Fleet, means: Means) -> Daemon {
+        let Means { link, output, journal, store, memory, site, held, boot_id, keeper, starts } = means;
         Daemon {
             memory,
             site,
