@@ -80,11 +80,12 @@ pub struct Usage {
 /// What was gathered at the edge before anything was cleaned up.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
+    /// The most processes that were seen to outlive the main process.
+    pub left: u32,
     pub memory: Memory,
     pub oom: Oom,
     pub stderr_tail: Vec<String>,
     pub exception: Option<Exception>,
-    pub signature: Option<String>,
     pub kernel_log: Vec<String>,
 }
 

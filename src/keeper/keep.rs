@@ -125,7 +125,7 @@ fn sign(lock: &mut File) -> io::Result<()> {
 
 impl Keeper {
     fn keep(&mut self, signals: &OwnedFd) {
-        let mut buffer = Vec::new();
+        let mut buffer = vec![0; socket::MAX_PACKET];
         loop {
             let now = clock::now();
             if let Ok(true) =
@@ -180,14 +180,16 @@ impl Keeper {
         [attendant, unattended, patience].into_iter().flatten().min()
     }
 
+    /// As in the kernel, one of a kind waits: a flood of signals takes no memory.
     fn heard(&mut self, came: Came) {
-        match came.signal {
-            libc::SIGCHLD => {}
-            libc::SIGHUP => self.came.push_back(came),
-            _ => {
-                self.told_to_end.get_or_insert((came, clock::now().mono));
-                self.came.push_back(came);
-            }
+        if came.signal == libc::SIGCHLD {
+            return;
+        }
+        if came.signal != libc::SIGHUP {
+            self.told_to_end.get_or_insert((came, clock::now().mono));
+        }
+        if !self.came.iter().any(|waits| waits.signal == came.signal) {
+            self.came.push_back(came);
         }
     }
 
@@ -198,6 +200,8 @@ impl Keeper {
                 Ok(true) => {}
                 Ok(false) => return false,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                // It hears no more, but its goodbye may lie here unread: its end is found by listening.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
                 Err(_) => {
                     self.attendant.hung_up();
                     return false;
@@ -277,15 +281,16 @@ impl Keeper {
     }
 
     /// Takes what the daemon says.
-    fn listen(&mut self, buffer: &mut Vec<u8>) {
+    fn listen(&mut self, buffer: &mut [u8]) {
         loop {
             let Some(socket) = self.attendant.socket() else { return };
             match socket::receive(socket, buffer) {
-                Ok(Some(fds)) => match serde_json::from_slice(buffer) {
-                    Ok(message) => self.obey(message, fds),
-                    // Not ours to judge: a newer daemon may say what we do not know.
-                    Err(_) => {}
-                },
+                Ok(Some((n, fds))) => {
+                    // What cannot be read is passed over: a newer daemon may say what we do not know.
+                    if let Ok(message) = serde_json::from_slice(&buffer[..n]) {
+                        self.obey(message, fds);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
                     self.attendant.hung_up();

@@ -187,13 +187,13 @@ impl Leaf {
         }
     }
 
-    /// Bytes in use less the file pages that the kernel takes back before it kills anybody.
+    /// Bytes in use less the page cache of files, which the kernel takes back before it kills anybody.
     pub fn working_set(&self) -> Option<u64> {
         let cache = match self.memory.as_ref()? {
-            Memory::V1(group) => group.total_inactive_file().ok()?,
-            Memory::V2(group) => group.inactive_file().ok()?,
+            Memory::V1(group) => group.file_cache().ok()?,
+            Memory::V2(group) => group.file_cache().ok()?,
         };
-        Some(self.usage()?.saturating_sub(cache.unwrap_or(0)))
+        Some(self.usage()?.saturating_sub(cache))
     }
 
     /// The most that was in use, page cache among it; `None` where the kernel does not keep it.
@@ -243,12 +243,12 @@ impl Leaf {
     /// Removes it; `false` where something is still in it.
     #[must_use]
     pub fn remove(&self) -> bool {
-        let gone = |folder: &PathBuf| match std::fs::remove_dir(folder) {
-            Ok(()) => true,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        let stays = |folder: &&PathBuf| match std::fs::remove_dir(folder) {
+            Ok(()) => false,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
         };
-        // All are tried, whatever becomes of the first.
-        self.folders.iter().map(gone).fold(true, |all, one| all && one)
+        // Counted, so that all are tried whatever becomes of the first.
+        self.folders.iter().filter(stays).count() == 0
     }
 }
 

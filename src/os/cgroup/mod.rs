@@ -68,6 +68,20 @@ fn keyed(folder: &Path, file: &str, key: &str) -> Result<Option<u64>, Error> {
     Ok(None)
 }
 
+/// The sum of some keys of a `memory.stat`; a key that an old kernel lacks counts nothing.
+fn sum(folder: &Path, keys: &[&str]) -> Result<u64, Error> {
+    let text = read(folder, "memory.stat")?;
+    let mut total = 0u64;
+    for line in text.lines() {
+        let (name, value) = line.split_once(' ').ok_or_else(|| garbage(folder, "memory.stat", line))?;
+        let value: u64 = value.trim().parse().map_err(|_| garbage(folder, "memory.stat", line))?;
+        if keys.contains(&name) {
+            total = total.saturating_add(value);
+        }
+    }
+    Ok(total)
+}
+
 /// The pids of a `cgroup.procs` or `tasks` file.
 fn pids(folder: &Path, file: &str) -> Result<Vec<i32>, Error> {
     let text = read(folder, file)?;

@@ -208,7 +208,8 @@ fn remove(folder: &Path, patience: Duration) -> io::Result<()> {
 }
 
 /// `stead-` and a number made of the home (FNV-1a), so that two homes never meet and one home always finds its own.
-fn name(home: &Path) -> String {
+#[must_use]
+pub fn name(home: &Path) -> String {
     let bytes = home.as_os_str().as_encoded_bytes();
     let hash = bytes
         .iter()
