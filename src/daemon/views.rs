@@ -5,7 +5,7 @@ use super::tree::Runs;
 use crate::core::backoff;
 use crate::core::clock::{Mono, Now};
 use crate::core::fleet::Fleet;
-use crate::core::instance::{Instance, Phase};
+use crate::core::instance::{Instance, Phase, Want};
 use crate::core::name::RunId;
 use crate::core::view::{InstanceView, ProcessView};
 use crate::os::cgroup::site::Site;
@@ -107,7 +107,7 @@ pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, 
             _ => None,
         },
         last_exit: one.last.as_deref().cloned(),
-        crash_loop: backoff::is_crash_loop(&one.streak, now.mono),
+        crash_loop: one.want == Want::Up && backoff::is_crash_loop(&one.streak, now.mono),
     }
 }
 
