@@ -15,7 +15,7 @@ demo-stop:
 	$(STEAD) delete all || true
 	$(STEAD) kill
 
-## All tests: pure simulation, then real processes.
+## All tests: pure simulation, real processes, guests with cgroup v2. docs/testing.md tells of them.
 test: setup
 	contrib/scripts/test.sh
 
