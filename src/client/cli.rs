@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// The client's command line.
@@ -23,6 +23,14 @@ pub struct Cli {
     pub no_color: bool,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// All verbs and flags, for what is made from them.
+    #[must_use]
+    pub fn definition() -> clap::Command {
+        Cli::command()
+    }
 }
 
 /// The verbs.
@@ -371,4 +379,40 @@ pub enum LogFormat {
 pub struct CompletionsArgs {
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn start(words: &[&str]) -> StartArgs {
+        match Cli::parse_from(["stead", "start"].iter().chain(words)).command {
+            Command::Start(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_scripts() {
+        let args = start(&["app.py", "--name", "x", "-i", "-1", "--", "--port", "5000"]);
+        assert_eq!(args.targets, ["app.py"]);
+        assert_eq!(args.args, ["--port", "5000"]);
+        assert_eq!((args.script.name.as_deref(), args.script.instances.as_deref()), (Some("x"), Some("-1")));
+        assert_eq!(start(&["--only", "a,b"]).only, ["a", "b"]);
+    }
+
+    #[test]
+    fn words_of_pm2_go_on_working() {
+        for words in ["ls", "status", "show x", "del x", "sendSignal HUP x", "logs --nostream", "scale x -1", "save -f"]
+        {
+            let words = ["stead"].into_iter().chain(words.split(' '));
+            assert!(Cli::try_parse_from(words.clone()).is_ok(), "{:?}", words.collect::<Vec<_>>());
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::file::step;
 use super::node::{Entry, Kind, Node, Value};
 use super::problem::{Fault, Place, Problem, located, shown};
 use super::surroundings::Surroundings;
-use super::value::{self, boolean, cap, integer, span, text, wanted, word};
+use super::value::{self, boolean, integer, span, text, wanted, word};
 use crate::core::clock::Millis;
 use crate::core::name::AppName;
 use crate::core::spec::{KillMode, Listen, Policy, Signal, Spec, Stop};
@@ -171,6 +171,7 @@ impl<'a> App<'a> {
         self.refuse_cluster();
         let place = self.place_of("name");
         let namespace = self.get("namespace", |node| AppName::parse(&word(node)?).map_err(Fault::new));
+        let cap = self.get("max_memory_restart", value::cap).flatten();
         let spec = Spec {
             name: name.clone().unwrap_or_else(placeholder),
             namespace: namespace.map_or_else(|| "default".into(), String::from),
@@ -186,7 +187,8 @@ impl<'a> App<'a> {
             limits: self.limits(),
             logs: self.logs(),
             pid_file: self.path("pid_file"),
-            max_memory_restart: self.get("max_memory_restart", cap).flatten(),
+            max_memory_restart: cap,
+            allowance: self.allowance(cap),
             listen: listen.iter().map(|(listen, _)| listen.clone()).collect(),
             env: program.as_ref().map_or_else(|| env.clone(), |program| program.env(env.clone())),
             command: program.map(|program| program.command).unwrap_or_default(),

@@ -3,8 +3,8 @@
 use super::app::App;
 use super::node::{Kind, Node, Value};
 use super::problem::{Fault, shown};
-use super::value::{integer, short, size, wanted};
-use crate::core::spec::{Identity, Limit, Resource};
+use super::value::{self, integer, share, short, size, text, wanted};
+use crate::core::spec::{Allowance, Bytes, Identity, Limit, OomPolicy, Resource};
 use std::collections::BTreeMap;
 
 const RESOURCES: &[(&str, Resource)] = &[
@@ -25,6 +25,35 @@ const RESOURCES: &[(&str, Resource)] = &[
 ];
 
 impl App<'_> {
+    /// What its whole tree may take of the machine.
+    pub fn allowance(&mut self, cap: Option<Bytes>) -> Allowance {
+        let wall = self.get("memory_max", value::cap).flatten();
+        if let (Some(cap), Some(wall)) = (cap, wall)
+            && wall < cap
+        {
+            let fault = Fault::new(format!("the hard limit {wall} is below the cap {cap} of max_memory_restart")).hint(
+                "the cap comes first: above it the app is restarted gracefully; at `memory_max` the kernel kills it",
+            );
+            self.complain(self.place_of("memory_max"), fault);
+        }
+        let policy = self.get("oom_policy", |node| match text(node)?.as_str() {
+            "kill" => Ok(OomPolicy::Kill),
+            "continue" => Ok(OomPolicy::Continue),
+            _ => {
+                Err(wanted("an OOM policy", node).hint("write `kill` (the whole app) or `continue` (a worker may die)"))
+            }
+        });
+        Allowance {
+            memory_max: wall,
+            memory_swap_max: self.get("memory_swap_max", size),
+            oom_policy: policy.unwrap_or_default(),
+            // Below 0 it would be stead that dies first.
+            oom_score_adj: self.get("oom_score_adj", |node| integer(node, 0, 1000)).map(|adj| adj as i32),
+            cpu_max: self.get("cpu_max", share),
+            pids_max: self.get("pids_max", |node| integer(node, 1, 4_194_304)).map(|tasks| tasks as u64),
+        }
+    }
+
     /// The user and group to become; `None` where the app runs as who starts it.
     pub fn identity(&mut self) -> Option<Identity> {
         let around = self.source.around;

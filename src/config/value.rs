@@ -141,6 +141,24 @@ pub fn cap(node: &Node) -> Read<Option<Bytes>> {
     Ok(Some(bytes))
 }
 
+/// A share of CPU time, in thousandths of one CPU: `50%`, or a number of CPUs such as `1.5`.
+pub fn share(node: &Node) -> Read<u32> {
+    let fault =
+        || wanted("a share of CPU time", node).hint("write `50%` of one CPU, or a number of CPUs such as `1.5`");
+    let Value::Scalar { text, .. } = &node.value else { return Err(fault()) };
+    let (number, unit) = quantity(text).ok_or_else(fault)?;
+    let thousandths = match unit {
+        "" => number * 1000.0,
+        "%" => number * 10.0,
+        _ => return Err(fault()),
+    };
+    // The kernel takes no quota below 1 ms in 100.
+    if !(10.0..=1_024_000.0).contains(&thousandths) {
+        return Err(Fault::new(format!("{} is not between 1% and 1024 CPUs", node.describe())));
+    }
+    Ok(thousandths.round() as u32)
+}
+
 /// Octal digits, as chmod(1) takes them: `022`, `"0022"` and `0o22` are the same, and so is a plain 22.
 pub fn umask(node: &Node) -> Read<u32> {
     let Value::Scalar { text, kind: Kind::Integer(_) | Kind::Text } = &node.value else {

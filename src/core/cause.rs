@@ -4,7 +4,7 @@ use super::backoff;
 use super::clock::Millis;
 use super::event::{Exit, ExitStatus, Facts, Why};
 use super::record::{Actor, Cause, Confidence, SpawnFailure};
-use super::spec::Policy;
+use super::spec::{OomPolicy, Signal, Spec};
 
 /// What a run's end is called.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,13 @@ pub struct Verdict {
 /// Names the cause of a run's end. Order of trust: stead's own act (written down before the signal), the counters of the run's own
 /// cgroup, the kernel's signal, the exit code. `why` is stead's act only where it came before the death.
 #[must_use]
-pub fn verdict(policy: &Policy, why: Option<&Why>, exit: &Exit, uptime: Millis, facts: &Facts) -> Verdict {
-    if let Some(why) = why {
+pub fn verdict(spec: &Spec, why: Option<&Why>, exit: &Exit, uptime: Millis, facts: &Facts) -> Verdict {
+    let policy = &spec.policy;
+    // With `oom_policy: continue` a worker's death long ago says nothing of this end.
+    let killed = facts.oom.own > 0 && (spec.allowance.oom_policy == OomPolicy::Kill || was_killed(exit.status));
+    // One that the kernel killed while it was ended for its cap got no grace: that is what happened to it.
+    let overtaken = killed && why.is_some_and(|why| matches!(why.cause, Cause::MemoryCap | Cause::OomKill));
+    if let Some(why) = why.filter(|_| !overtaken) {
         return Verdict {
             cause: why.cause,
             planned: is_planned(why.cause),
@@ -30,12 +35,16 @@ pub fn verdict(policy: &Policy, why: Option<&Why>, exit: &Exit, uptime: Millis, 
     let unplanned = |cause, confidence, summary| Verdict { cause, planned: false, confidence, summary };
     let after = format!("after {uptime}");
     match exit.status {
-        _ if facts.oom.own > 0 => unplanned(
+        _ if killed => unplanned(
             Cause::OomKill,
             Confidence::Certain,
-            format!("killed by the kernel {after}: its tree reached its hard memory limit"),
+            format!(
+                "{} killed by the kernel {after}: its tree reached its hard memory limit{}",
+                facts.oom.killed_name.as_ref().map_or_else(|| "it was".into(), |name| format!("`{name}` was")),
+                spec.wall().map(|wall| format!(" of {wall}")).unwrap_or_default()
+            ),
         ),
-        _ if facts.oom.host > 0 => unplanned(
+        _ if facts.oom.host > 0 && was_killed(exit.status) => unplanned(
             Cause::OomKillHost,
             Confidence::Certain,
             format!("killed by the kernel {after}: the machine was out of memory"),
@@ -49,10 +58,13 @@ pub fn verdict(policy: &Policy, why: Option<&Why>, exit: &Exit, uptime: Millis, 
         ExitStatus::Code(0) => unplanned(Cause::Success, Confidence::Certain, format!("exited with code 0 {after}")),
         ExitStatus::Code(code) => {
             let what = match &facts.exception {
-                Some(exception) => format!("{}: {}", exception.kind, exception.message),
-                None => format!("exited with code {code}"),
+                Some(exception) => {
+                    let at = exception.location.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
+                    format!("exited with code {code} {after}: {}: {}{at}", exception.kind, exception.message)
+                }
+                None => format!("exited with code {code} {after}"),
             };
-            unplanned(Cause::ExitCode, Confidence::Certain, format!("{what} {after}"))
+            unplanned(Cause::ExitCode, Confidence::Certain, what)
         }
         ExitStatus::Signal { signal, core_dumped: true } => {
             unplanned(Cause::CoreDump, Confidence::Certain, format!("ended by {signal} {after} and dumped core"))
@@ -65,15 +77,53 @@ pub fn verdict(policy: &Policy, why: Option<&Why>, exit: &Exit, uptime: Millis, 
     }
 }
 
-/// The verdict on a spawn that failed.
+/// The verdict on a spawn that failed: at which step, on what, and why.
 #[must_use]
-pub fn spawn_failed(failure: &SpawnFailure) -> Verdict {
+pub fn spawn_failed(spec: &Spec, failure: &SpawnFailure) -> Verdict {
+    let thing = match failure.stage.as_str() {
+        "exec" => spec.command.first().cloned(),
+        "cwd" => Some(spec.cwd.display().to_string()),
+        // Which of them it is, stead.log says.
+        "log" => {
+            let given = [&spec.logs.out, &spec.logs.err, &spec.logs.combined].into_iter().flatten();
+            let paths: Vec<String> = given.map(|path| path.display().to_string()).collect();
+            (!paths.is_empty()).then(|| paths.join(" or "))
+        }
+        "uid" | "gid" | "groups" => spec.identity.as_ref().map(|identity| identity.user.clone()),
+        _ => None,
+    };
+    let step = thing.map_or(failure.stage.clone(), |thing| format!("{} {thing}", failure.stage));
+    let errno = &failure.errno;
+    let why = words(errno).map_or(errno.clone(), |words| format!("{words} ({errno})"));
     Verdict {
         cause: Cause::SpawnFailed,
         planned: false,
         confidence: Confidence::Certain,
-        summary: format!("could not be started: {}: {}", failure.stage, failure.errno),
+        summary: format!("could not be started: {step}: {why}"),
     }
+}
+
+/// What people call it, where a spawn is likely to meet it.
+fn words(errno: &str) -> Option<&'static str> {
+    Some(match errno {
+        "ENOENT" => "no such file or directory",
+        "EACCES" => "permission denied",
+        "EPERM" => "operation not permitted",
+        "ENOTDIR" => "not a directory",
+        "EISDIR" => "is a directory",
+        "ENOEXEC" => "not a program, and no `#!` names one",
+        "ETXTBSY" => "the program is being written",
+        "ELOOP" => "too many symbolic links",
+        "EAGAIN" => "too many processes",
+        "ENOMEM" => "not enough memory",
+        "EMFILE" | "ENFILE" => "too many open files",
+        "ENOSPC" => "no space left",
+        "EROFS" => "read-only file system",
+        "E2BIG" => "arguments and environment are too long",
+        "EADDRINUSE" => "the address is in use",
+        "EADDRNOTAVAIL" => "this machine does not have the address",
+        _ => return None,
+    })
 }
 
 /// The verdict on a run that ended while nothing watched.
@@ -127,6 +177,11 @@ fn act(cause: Cause) -> &'static str {
         | Cause::SpawnFailed
         | Cause::Lost => "stopped",
     }
+}
+
+/// By SIGKILL, or as a shell reports that of its child.
+fn was_killed(status: ExitStatus) -> bool {
+    matches!(status, ExitStatus::Signal { signal: Signal::KILL, .. } | ExitStatus::Code(137))
 }
 
 fn by(actor: &Actor) -> String {

@@ -3,7 +3,7 @@
 use super::clock::{Millis, Mono, Now};
 use super::command::Asked;
 use super::name::{Id, RunId, Ticket};
-use super::record::{Actor, Cause, Exception, Memory, Oom, SpawnFailure};
+use super::record::{Actor, Cause, Crossing, Exception, Memory, Oom, SpawnFailure};
 use super::spec::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,15 @@ pub enum Event {
         run: RunId,
         exit: Exit,
         left: u32,
+    },
+    /// The working set of a live tree is above its cap.
+    OverCap {
+        run: RunId,
+        crossing: Box<Crossing>,
+    },
+    /// The kernel killed a process of a live tree for the tree's own limit.
+    OomKill {
+        run: RunId,
     },
     /// The answer to `Action::Finish`: the tree is empty and all it wrote is in the logs.
     Finished {
@@ -71,11 +80,12 @@ pub struct Usage {
 /// What was gathered at the edge before anything was cleaned up.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
+    /// The most processes that were seen to outlive the main process.
+    pub left: u32,
     pub memory: Memory,
     pub oom: Oom,
     pub stderr_tail: Vec<String>,
     pub exception: Option<Exception>,
-    pub signature: Option<String>,
     pub kernel_log: Vec<String>,
 }
 
@@ -94,6 +104,9 @@ pub struct Intent {
     /// When SIGKILL follows.
     pub kill_at: Mono,
     pub sent: Sent,
+    /// Of a stop for the cap.
+    #[serde(default)]
+    pub crossing: Option<Box<Crossing>>,
 }
 
 /// How far a stop has come.

@@ -83,6 +83,8 @@ impl Fleet {
                 self.input_of(now, run, Input::SpawnFailed { failure }, &mut out);
             }
             Event::Exited { run, exit, left } => self.input_of(now, run, Input::Exited { exit, left }, &mut out),
+            Event::OverCap { run, crossing } => self.input_of(now, run, Input::OverCap { crossing }, &mut out),
+            Event::OomKill { run } => self.input_of(now, run, Input::OomKill, &mut out),
             Event::Finished { run, facts } => self.input_of(now, run, Input::Finished { facts }, &mut out),
             Event::Term { actor } => self.term(now, actor, &mut out),
             Event::Due => {

@@ -8,8 +8,9 @@ use super::cause::{self, Verdict};
 use super::clock::{Millis, Mono, Now, Wall};
 use super::event::{Exit, ExitStatus, Facts, Intent, RunNote, Sent, Why};
 use super::name::{AppName, Id, RunId};
-use super::record::{Cause, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
-use super::spec::{Env, KillMode, Signal, Spec};
+use super::record::{Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
+use super::signature;
+use super::spec::{Env, KillMode, OomPolicy, Signal, Spec};
 use super::view::Status;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -117,6 +118,11 @@ pub enum Input {
         exit: Exit,
         left: u32,
     },
+    OverCap {
+        crossing: Box<Crossing>,
+    },
+    /// The kernel killed a process of the tree for the tree's own limit, and the main process lives.
+    OomKill,
     Finished {
         facts: Box<Facts>,
     },
@@ -256,7 +262,7 @@ impl Instance {
                 }
             }
             (Phase::Starting { run, .. }, Input::SpawnFailed { failure }) => {
-                let verdict = cause::spawn_failed(&failure);
+                let verdict = cause::spawn_failed(&run.spec, &failure);
                 let end = Ended {
                     pid: None,
                     status: None,
@@ -271,6 +277,13 @@ impl Instance {
                 };
                 self.conclude(spec, run, verdict, end, out)
             }
+            (Phase::Online { run, pid }, Input::OomKill) => match run.spec.allowance.oom_policy {
+                OomPolicy::Kill => self.stop(now, run, pid, Why { cause: Cause::OomKill, actor: None }, out),
+                OomPolicy::Continue => Phase::Online { run, pid },
+            },
+            (Phase::Online { run, pid }, Input::OverCap { crossing }) => {
+                self.stop_over_cap(now, run, pid, crossing, out)
+            }
             (Phase::Online { run, pid }, Input::Exited { exit, left }) => {
                 self.ending(now, run, pid, exit, Some(left), None, out)
             }
@@ -280,28 +293,37 @@ impl Instance {
             (Phase::Ending { run, pid, exit, left, intent, again, .. }, Input::Finished { facts }) => {
                 let uptime = exit.at.mono - run.started.mono;
                 // First cause sticks: a stop that was noted only after the death did not cause it.
-                let why = intent.filter(|intent| intent.since <= exit.at.mono).map(|intent| intent.why);
-                let verdict = cause::verdict(&spec.policy, why.as_ref(), &exit, uptime, &facts);
+                let intent = intent.filter(|intent| intent.since <= exit.at.mono);
+                let crossing = intent.as_ref().and_then(|intent| intent.crossing.clone());
+                let why = intent.map(|intent| intent.why);
+                let verdict = cause::verdict(spec, why.as_ref(), &exit, uptime, &facts);
+                // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
+                let exception = facts.exception.filter(|_| verdict.cause == Cause::ExitCode);
+                let signature = exception.as_ref().map(|one| signature::signature(&one.kind, &one.message));
                 let end = Ended {
                     pid: Some(pid),
                     status: Some(exit.status),
                     at: exit.at,
                     uptime,
                     again,
-                    left,
+                    // A daemon that took the run over after its end was not told how many it left.
+                    left: left.max(facts.left),
                     memory: Memory {
                         cap_bytes: run.spec.max_memory_restart.map(|bytes| bytes.0),
+                        wall_bytes: run.spec.wall().map(|bytes| bytes.0),
                         peak_bytes: facts.memory.peak_bytes.or(Some(exit.usage.max_rss_bytes)),
                         ..facts.memory
                     },
                     evidence: Evidence {
                         stderr_tail: facts.stderr_tail,
-                        exception: facts.exception,
+                        exception,
                         oom: facts.oom,
                         kernel_log: facts.kernel_log,
+                        cap_crossed_at: crossing.as_ref().map(|crossing| crossing.at),
+                        cap_crossing: crossing.map(|crossing| *crossing),
                         ..Evidence::default()
                     },
-                    signature: facts.signature,
+                    signature,
                     actor: why.and_then(|why| why.actor),
                 };
                 self.conclude(spec, run, verdict, end, out)
@@ -376,6 +398,16 @@ impl Instance {
                 | Phase::Online { .. }
                 | Phase::Stopping { .. }),
                 Input::Finished { .. },
+            ) => phase,
+            (
+                phase @ (Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Queued
+                | Phase::Starting { .. }
+                | Phase::Stopping { .. }
+                | Phase::Ending { .. }),
+                Input::OverCap { .. } | Input::OomKill,
             ) => phase,
         };
     }
@@ -491,7 +523,19 @@ impl Instance {
 
     pub(super) fn stop(&self, now: Now, run: Run, pid: i32, why: Why, out: &mut Vec<Action>) -> Phase {
         let kill_at = now.mono + run.spec.stop.kill_timeout;
-        let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing };
+        let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing, crossing: None };
+        self.note_and_send(now, run, pid, intent, out)
+    }
+
+    /// Ends a run for its memory, and keeps what was seen.
+    fn stop_over_cap(&self, now: Now, run: Run, pid: i32, crossing: Box<Crossing>, out: &mut Vec<Action>) -> Phase {
+        let why = Why { cause: Cause::MemoryCap, actor: None };
+        let kill_at = now.mono + run.spec.stop.kill_timeout;
+        let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing, crossing: Some(crossing) };
+        self.note_and_send(now, run, pid, intent, out)
+    }
+
+    fn note_and_send(&self, now: Now, run: Run, pid: i32, intent: Intent, out: &mut Vec<Action>) -> Phase {
         out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
         self.send(now, run, pid, intent, out)
     }

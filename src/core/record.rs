@@ -121,6 +121,33 @@ pub struct Evidence {
     pub watch_path: Option<String>,
     pub spawn: Option<SpawnFailure>,
     pub sender: Option<Actor>,
+    /// When the tree's memory crossed its cap.
+    #[serde(default)]
+    pub cap_crossed_at: Option<Wall>,
+    /// The tree at that moment.
+    #[serde(default)]
+    pub cap_crossing: Option<Crossing>,
+}
+
+/// A tree whose memory crosses its cap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crossing {
+    pub at: Wall,
+    pub usage_bytes: u64,
+    /// Within the last minute, or since the run began.
+    pub growth_bytes: i64,
+    /// The time in which it grew by that.
+    pub growth_ms: Millis,
+    /// The biggest first.
+    pub processes: Vec<BigProcess>,
+}
+
+/// A process and its share of the memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BigProcess {
+    pub pid: i32,
+    pub command: String,
+    pub memory_bytes: u64,
 }
 
 /// An exception that ended the run, as its traceback says.

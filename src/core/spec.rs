@@ -35,10 +35,46 @@ pub struct Spec {
     pub limits: BTreeMap<Resource, Limit>,
     pub logs: Logs,
     pub pid_file: Option<PathBuf>,
-    /// The cap on the whole tree's memory.
+    /// The cap on the whole tree's memory: above it the run is ended gracefully.
     pub max_memory_restart: Option<Bytes>,
+    #[serde(default)]
+    pub allowance: Allowance,
     /// Sockets that every run inherits from fd 3 on, in this order.
     pub listen: Vec<Listen>,
+}
+
+/// What the whole tree may take of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Allowance {
+    /// The wall: the kernel's hard limit. `None`: 1.25 times the cap, where there is one.
+    pub memory_max: Option<Bytes>,
+    /// `None`: nothing where there is a wall.
+    pub memory_swap_max: Option<Bytes>,
+    pub oom_policy: OomPolicy,
+    pub oom_score_adj: Option<i32>,
+    /// Of one CPU, in thousandths.
+    pub cpu_max: Option<u32>,
+    /// Processes and threads.
+    pub pids_max: Option<u64>,
+}
+
+/// What a kill at the wall takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OomPolicy {
+    /// The whole app.
+    #[default]
+    Kill,
+    /// The one process that the kernel chose: a worker may die under its master.
+    Continue,
+}
+
+impl Spec {
+    /// The hard limit of the tree's memory.
+    #[must_use]
+    pub fn wall(&self) -> Option<Bytes> {
+        self.allowance.memory_max.or(self.max_memory_restart.map(|cap| Bytes(cap.0 / 4 * 5)))
+    }
 }
 
 /// When a run that ended is followed by another.

@@ -3,8 +3,9 @@
 
 use super::journal::Journal;
 use super::link::{self, Link};
+use super::memory::Memory;
 use super::output::Output;
-use super::perform::Daemon;
+use super::perform::{Daemon, Means};
 use super::server::{self, Asking};
 use super::store::Store;
 use crate::core::clock::Millis;
@@ -23,6 +24,9 @@ use tokio::sync::mpsc;
 
 /// How long the daemon stays for clients that have not taken their answer.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// The loop gives way after this long, even with more to do.
+const LONGEST_TURN: Duration = Duration::from_millis(2);
 
 /// How the daemon's life ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +47,7 @@ pub fn run(home: &Path) -> io::Result<End> {
     spawn::raise_open_files()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, live(home, socket))
+    local.block_on(&runtime, live(home, socket)).inspect_err(|error| tracing::error!(%error, "the daemon cannot begin"))
 }
 
 async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
@@ -77,20 +81,26 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let (asking, mut asked) = mpsc::unbounded_channel();
     let doors = server::Doors::new();
     tokio::task::spawn_local(server::serve(tokio::net::UnixListener::from_std(front_door)?, doors.clone(), asking));
-    let mut daemon = Daemon::new(
-        fleet,
+    let means = Means {
         link,
         output,
         journal,
         store,
-        (inventory.boot_id, inventory.keeper_pid, inventory.daemon_starts),
-        inventory.sockets,
-    );
+        memory: Memory::new()?,
+        site: inventory.site,
+        held: inventory.sockets,
+        boot_id: inventory.boot_id,
+        keeper: inventory.keeper_pid,
+        starts: inventory.daemon_starts,
+    };
+    let mut daemon = Daemon::new(fleet, means);
     daemon.take_over(inventory.ends);
     daemon.act(actions);
     for message in early {
         daemon.keeper_says(message, Vec::new());
     }
+    let alarm = readable(daemon.memory_alarm()?)?;
+    let mut turn = clock::precise();
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
     loop {
         if daemon.said_bye {
@@ -103,9 +113,13 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
             let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
             return Ok(End::Bye);
         }
+        // However much the keeper has to say, clients get their turn: their tasks run only while this one gives way.
+        if clock::precise() - turn >= LONGEST_TURN {
+            tokio::task::yield_now().await;
+            turn = clock::precise();
+        }
         let sleep = daemon.deadline().map(|at| Duration::from_millis((at - clock::now().mono).0));
         tokio::select! {
-            biased;
             message = daemon.link.receive() => match message {
                 Ok((message, fds)) => daemon.keeper_says(message, fds),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => tracing::error!(%error, "from the keeper"),
@@ -122,6 +136,10 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
                 for came in signal::read(signals.get_ref()) {
                     daemon.signalled(came.signal, came.pid, came.uid);
                 }
+            },
+            ready = alarm.readable() => if let Ok(mut ready) = ready {
+                ready.clear_ready();
+                daemon.look_at_memory();
             },
             _ = beat.tick() => {
                 if daemon.link.say(&FromDaemon::Beat, &[]).is_err() {

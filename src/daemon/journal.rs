@@ -195,3 +195,35 @@ fn sync(dirty: &mpsc::Receiver<PathBuf>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLDEST: &str = include_str!("../../tests/fixtures/journal-v1.jsonl");
+
+    #[test]
+    fn the_oldest_form_is_read() {
+        assert_eq!(parse(OLDEST.as_bytes()).len(), OLDEST.lines().count());
+    }
+
+    #[test]
+    fn a_journal_that_is_torn_anywhere_gives_its_whole_lines() {
+        let text: String = OLDEST.split_inclusive('\n').take(4).collect();
+        let whole = parse(text.as_bytes());
+        for end in 0..text.len() {
+            let torn = &text.as_bytes()[..end];
+            let lines = torn.iter().filter(|byte| **byte == b'\n').count();
+            let read = parse(torn);
+            assert!(read.len() == lines || read.len() == lines + 1, "{end}: {} of {lines} lines", read.len());
+            assert_eq!(read, whole[..read.len()]);
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_newer_version_and_one_of_somebody_else_are_passed_over() {
+        let newer = OLDEST.lines().next().unwrap_or_default().replacen("\"v\":1", "\"v\":2", 1);
+        let text = format!("{newer}\nnot json\n{{}}\n\n{OLDEST}");
+        assert_eq!(parse(text.as_bytes()), parse(OLDEST.as_bytes()));
+    }
+}

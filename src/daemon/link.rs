@@ -6,6 +6,7 @@ use crate::core::name::RunId;
 use crate::core::record::SpawnFailure;
 use crate::core::recover::{Held, HeldState};
 use crate::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
+use crate::os::cgroup::site::Site;
 use crate::os::process;
 use crate::os::socket;
 use crate::os::spawn::Stage;
@@ -56,6 +57,7 @@ pub struct Inventory {
     pub highest_run: RunId,
     pub daemon_starts: u64,
     pub front_door: OwnedFd,
+    pub site: Site,
     pub sockets: BTreeMap<String, OwnedFd>,
     pub held: Vec<Held>,
     pub ends: BTreeMap<RunId, (Envelope, Ends)>,
@@ -72,7 +74,7 @@ impl Link {
     /// # Errors
     /// Outside of a tokio runtime.
     pub fn new(socket: OwnedFd) -> io::Result<Link> {
-        Ok(Link { socket: readable(socket)?, buffer: Vec::new() })
+        Ok(Link { socket: readable(socket)?, buffer: vec![0; socket::MAX_PACKET] })
     }
 
     /// Takes the greeting up to its end. The daemon acts on nothing before.
@@ -86,7 +88,7 @@ impl Link {
             let (message, fds) = self.receive().await?;
             let mut fds = fds.into_iter();
             match (message, &mut begun) {
-                (FromKeeper::Hello { newest, oldest, boot_id, keeper_pid, highest_run, daemon_starts }, None) => {
+                (FromKeeper::Hello { newest, oldest, boot_id, keeper_pid, highest_run, daemon_starts, site }, None) => {
                     if newest < OLDEST || oldest > PROTOCOL {
                         return Err(io::Error::other(format!(
                             "the keeper speaks protocol {oldest} to {newest}, this daemon {OLDEST} to {PROTOCOL}"
@@ -100,6 +102,7 @@ impl Link {
                         highest_run,
                         daemon_starts,
                         front_door,
+                        site,
                         sockets: BTreeMap::new(),
                         held: Vec::new(),
                         ends: BTreeMap::new(),
@@ -144,12 +147,12 @@ impl Link {
     pub async fn receive(&mut self) -> io::Result<(FromKeeper, Vec<OwnedFd>)> {
         loop {
             let buffer = &mut self.buffer;
-            let fds = self
+            let (n, fds) = self
                 .socket
                 .async_io(Interest::READABLE, |socket| socket::receive(socket, buffer))
                 .await?
                 .ok_or(io::ErrorKind::UnexpectedEof)?;
-            match serde_json::from_slice(buffer) {
+            match serde_json::from_slice(&buffer[..n]) {
                 Ok(message) => return Ok((message, fds)),
                 Err(error) => tracing::warn!(%error, "the keeper said something that cannot be read"),
             }

@@ -3,10 +3,13 @@
 
 mod driver;
 mod journal;
+mod kernel;
 mod link;
 mod logs;
+mod memory;
 mod output;
 mod perform;
+mod pid_files;
 mod server;
 mod store;
 mod trace;

@@ -2,9 +2,12 @@
 
 use super::driver::{SWEEP_AGAIN, actor, event_of};
 use super::journal::Journal;
+use super::kernel;
 use super::link::{self, Ends, Envelope, Link};
 use super::logs::Told;
+use super::memory::{Found, Memory};
 use super::output::Output;
+use super::pid_files::PidFiles;
 use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
@@ -16,9 +19,13 @@ use crate::core::event::{Event, Facts};
 use crate::core::fleet::Fleet;
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::record::{Actor, SpawnFailure, Tally};
-use crate::core::spec::{Env, Listen, Signal, Spec};
+use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
+use crate::core::traceback::{self, Standing};
 use crate::core::view::{Description, InstanceView, Pong, WhyView};
 use crate::keeper::message::{FromDaemon, FromKeeper};
+use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
+use crate::os::cgroup::site::Site;
+use crate::os::process::Snapshot;
 use crate::os::spawn::{Credentials, Plan};
 use crate::os::{clock, file, process, socket};
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +33,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// Lines of stderr that go into a record.
+const RECORD_LINES: usize = 50;
 
 /// After the keeper's end the apps get their kill_timeout, but no longer than this.
 const LONGEST_FAREWELL: Millis = Millis(10_000);
@@ -36,9 +46,15 @@ pub struct Daemon {
     pub link: Link,
     pub said_bye: bool,
     output: Output,
+    pid_files: PidFiles,
     journal: Journal,
     store: Store,
     runs: Runs,
+    memory: Memory,
+    site: Site,
+    leaves: BTreeMap<RunId, Leaf>,
+    /// Of ended runs, with something still in them.
+    leftovers: Vec<Leaf>,
     envelopes: BTreeMap<RunId, Envelope>,
     finishing: BTreeMap<RunId, Finishing>,
     waiting: BTreeMap<Ticket, oneshot::Sender<Answer>>,
@@ -54,30 +70,45 @@ pub struct Daemon {
     unwritten: bool,
 }
 
+/// What a daemon works with, as it finds it when it begins.
+pub struct Means {
+    pub link: Link,
+    pub output: Output,
+    pub journal: Journal,
+    pub store: Store,
+    pub memory: Memory,
+    pub site: Site,
+    /// Listening sockets by name.
+    pub held: BTreeMap<String, OwnedFd>,
+    pub boot_id: String,
+    /// The keeper's pid.
+    pub keeper: i32,
+    /// How many daemons this keeper has started.
+    pub starts: u64,
+}
+
 /// How far the end of a run has come.
 #[derive(Clone, Copy, Debug)]
 enum Finishing {
     /// The tree is not empty yet.
-    Sweeping { look_at: Mono },
+    Sweeping { look_at: Mono, most: u32 },
     /// Its output is being brought home.
-    Draining,
+    Draining { most: u32 },
 }
 
 impl Daemon {
-    pub fn new(
-        fleet: Fleet,
-        link: Link,
-        output: Output,
-        journal: Journal,
-        store: Store,
-        (boot_id, keeper, starts): (String, i32, u64),
-        held: BTreeMap<String, OwnedFd>,
-    ) -> Daemon {
+    pub fn new(fleet: Fleet, means: Means) -> Daemon {
+        let Means { link, output, journal, store, memory, site, held, boot_id, keeper, starts } = means;
         Daemon {
+            memory,
+            site,
+            leaves: BTreeMap::new(),
+            leftovers: Vec::new(),
             fleet,
             link,
             said_bye: false,
             output,
+            pid_files: PidFiles::default(),
             journal,
             store,
             runs: Runs::default(),
@@ -104,8 +135,17 @@ impl Daemon {
                 (one.and_then(|one| one.run()).map(|run| run.spec.clone()), one.map_or(0, |one| one.slot));
             // One that is still starting is told of again, with its descriptors.
             if let (Some(pid), Some(pidfd)) = (one.and_then(held_pid), ends.pidfd) {
-                self.runs.insert(run, pid, pidfd, shown(&envelope));
+                let leaf =
+                    self.site.serves().then(|| Leaf::found(&self.site, &leaf::name(&envelope.core.instance, run.0)));
+                if let Some(leaf) = leaf.filter(Leaf::exists) {
+                    self.leaves.insert(run, leaf);
+                }
+                self.runs.insert(run, pid, pidfd, shown(&envelope), self.leaves.get(&run).cloned());
+                self.watch_memory(run);
                 self.output.attach(run, spec.as_deref(), &envelope.core, slot, (ends.out, ends.err));
+                if let Some(spec) = spec {
+                    self.pid_files.write(run, &spec, slot, pid);
+                }
             }
             self.envelopes.insert(run, envelope);
         }
@@ -115,15 +155,16 @@ impl Daemon {
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
         let sweeps = self.finishing.values().filter_map(|finishing| match finishing {
-            Finishing::Sweeping { look_at } => Some(*look_at),
-            Finishing::Draining => None,
+            Finishing::Sweeping { look_at, .. } => Some(*look_at),
+            Finishing::Draining { .. } => None,
         });
-        self.fleet.deadline().into_iter().chain(sweeps).min()
+        self.fleet.deadline().into_iter().chain(sweeps).chain(self.memory.deadline()).min()
     }
 
     pub fn due(&mut self) {
         let now = clock::now();
         self.sweep(now);
+        self.look_at_memory();
         if self.fleet.deadline().is_some_and(|at| at <= now.mono) {
             self.happened(Event::Due);
         }
@@ -136,6 +177,53 @@ impl Daemon {
         }
         if self.unwritten {
             self.persist();
+        }
+        self.leftovers.retain(|leaf| !leaf.remove());
+    }
+
+    /// Readable when a cap is crossed.
+    ///
+    /// # Errors
+    /// Of dup(2).
+    pub fn memory_alarm(&self) -> io::Result<OwnedFd> {
+        self.memory.alarm()
+    }
+
+    /// Looks at the memory of those whose time has come.
+    pub fn look_at_memory(&mut self) {
+        let snapshot = std::cell::OnceCell::new();
+        let members = |run| self.runs.members(self.keeper, run, snapshot.get_or_init(Snapshot::take));
+        for found in self.memory.look(&members) {
+            match found {
+                Found::OverCap(run, crossing) => {
+                    tracing::info!(run = self.shown(run), usage = crossing.usage_bytes, "above its cap");
+                    self.happened(Event::OverCap { run, crossing });
+                }
+                Found::OomKill(run) => {
+                    tracing::warn!(run = self.shown(run), "the kernel killed a process of it at its hard limit");
+                    self.happened(Event::OomKill { run });
+                }
+            }
+        }
+    }
+
+    /// From now on the run's memory is watched.
+    fn watch_memory(&mut self, run: RunId) {
+        let spec = self.fleet.instance_of(run).and_then(|one| one.run()).map(|life| life.spec.clone());
+        let Some(spec) = spec else { return };
+        let (cap, wall) = (spec.max_memory_restart.map(|cap| cap.0), spec.wall().map(|wall| wall.0));
+        self.memory.insert(run, self.leaves.get(&run).cloned(), cap, wall, clock::now().mono);
+    }
+
+    /// The limits of live runs follow the present wish.
+    fn follow_limits(&mut self) {
+        let now = clock::now().mono;
+        for one in self.fleet.instances() {
+            if let (Some(run), Some(app)) = (one.run(), self.fleet.app(&one.app)) {
+                let allowed = allowed(&app.spec);
+                let cap = app.spec.max_memory_restart.map(|cap| cap.0);
+                self.memory.limit(run.id, cap, allowed.wall, allowed.swap, now);
+            }
         }
     }
 
@@ -176,10 +264,10 @@ impl Daemon {
                 Action::Finish { run, tree } => {
                     let now = clock::now();
                     if tree {
-                        self.finishing.insert(run, Finishing::Sweeping { look_at: now.mono });
+                        self.finishing.insert(run, Finishing::Sweeping { look_at: now.mono, most: 0 });
                         self.sweep(now);
                     } else {
-                        self.drain(run, true);
+                        self.drain(run, 0, true);
                     }
                 }
                 Action::Journal { app, line } => {
@@ -192,6 +280,10 @@ impl Daemon {
                     self.runs.remove(run);
                     self.envelopes.remove(&run);
                     self.output.forget(run);
+                    self.pid_files.remove(run);
+                    self.memory.remove(run);
+                    self.leftovers.extend(self.leaves.remove(&run));
+                    self.leftovers.retain(|leaf| !leaf.remove());
                 }
                 Action::Persist => self.persist(),
                 Action::Save { ticket, force } => {
@@ -241,17 +333,16 @@ impl Daemon {
                 if let (Some(pidfd), Some(out), Some(err)) = (fds.next(), fds.next(), fds.next())
                     && let Some(envelope) = self.envelopes.get(&run)
                 {
-                    self.runs.insert(run, pid, pidfd, shown(envelope));
+                    self.runs.insert(run, pid, pidfd, shown(envelope), self.leaves.get(&run).cloned());
                     let one = self.fleet.instance_of(run);
                     let spec = one.and_then(|one| one.run()).map(|life| life.spec.clone());
                     let slot = one.map_or(0, |one| one.slot);
                     self.output.attach(run, spec.as_deref(), &envelope.core, slot, (out, err));
-                    if let Some(path) = spec.as_ref().and_then(|spec| spec.pid_file.as_ref())
-                        && let Err(error) = file::replace(path, format!("{pid}\n").as_bytes())
-                    {
-                        tracing::warn!(%error, path = %path.display(), "the pid file cannot be written");
+                    if let Some(spec) = spec {
+                        self.pid_files.write(run, &spec, slot, pid);
                     }
                 }
+                self.watch_memory(run);
                 self.happened(Event::Spawned { run, pid, at });
             }
             FromKeeper::Exited { run, status, usage, at } => {
@@ -275,9 +366,9 @@ impl Daemon {
     pub fn pump_says(&mut self, told: Told) {
         match told {
             Told::Drained { run } => {
-                if matches!(self.finishing.get(&run), Some(Finishing::Draining)) {
+                if let Some(Finishing::Draining { most }) = self.finishing.get(&run).copied() {
                     self.finishing.remove(&run);
-                    let facts = self.gather(run);
+                    let facts = self.gather(run, most);
                     self.happened(Event::Finished { run, facts: Box::new(facts) });
                 }
             }
@@ -342,7 +433,11 @@ impl Daemon {
 
     fn command(&mut self, now: Now, ticket: Ticket, command: Command, wait: bool, actor: Actor) {
         if command != Command::Resurrect {
+            let applies = matches!(command, Command::Apply { .. });
             self.happened(Event::Asked { ticket, asked: Asked { command, wait, actor } });
+            if applies {
+                self.follow_limits();
+            }
             return;
         }
         match self.store.saved() {
@@ -361,11 +456,16 @@ impl Daemon {
     fn spawn(&mut self, order: Order) {
         let run = order.run;
         match self.prepare(&order) {
-            Ok((plan, envelope)) => {
+            Ok((mut plan, envelope)) => {
                 let note = serde_json::to_value(&envelope).unwrap_or_default();
                 self.envelopes.insert(run, envelope);
-                let sent = file::memory_file(c"stead-plan", &json(&plan))
-                    .and_then(|plan| self.link.say(&FromDaemon::Spawn { run, note }, &[plan.as_fd()]));
+                let join = self.make_leaf(run, &order);
+                plan.into_group = join.into.is_some();
+                let sent = file::memory_file(c"stead-plan", &json(&plan)).and_then(|plan| {
+                    let groups = join.into.iter().chain(&join.tasks).map(AsFd::as_fd);
+                    let fds: Vec<_> = std::iter::once(plan.as_fd()).chain(groups).collect();
+                    self.link.say(&FromDaemon::Spawn { run, note }, &fds)
+                });
                 if let Err(error) = sent {
                     let failure = SpawnFailure { stage: "fork".into(), errno: io_errno(&error) };
                     self.queue.push_back(Event::SpawnFailed { run, failure });
@@ -373,6 +473,26 @@ impl Daemon {
             }
             Err(failure) => self.queue.push_back(Event::SpawnFailed { run, failure }),
         }
+    }
+
+    /// A fresh group for the run. Where none can be had it runs without, and is watched as a tree.
+    fn make_leaf(&mut self, run: RunId, order: &Order) -> Join {
+        if !self.site.serves() {
+            return Join::default();
+        }
+        let made = Leaf::make(&self.site, &leaf::name(&order.note.instance, run.0), &allowed(&order.spec));
+        let joined = made.and_then(|leaf| {
+            let join = leaf.join();
+            self.leaves.insert(run, leaf);
+            join
+        });
+        joined.unwrap_or_else(|error| {
+            tracing::error!(%error, run = order.note.instance, "no group for this run: its memory is polled");
+            if let Some(leaf) = self.leaves.remove(&run) {
+                self.leftovers.push(leaf);
+            }
+            Join::default()
+        })
     }
 
     /// From the wish to a plan of plain numbers and strings.
@@ -416,8 +536,12 @@ impl Daemon {
             umask: spec.umask,
             nice: spec.nice,
             limits: spec.limits.iter().map(|(resource, limit)| (*resource, *limit)).collect(),
-            oom_score_adj: process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0),
+            oom_score_adj: spec
+                .allowance
+                .oom_score_adj
+                .or(process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0)),
             listen,
+            into_group: false,
         };
         Ok((plan, envelope))
     }
@@ -466,29 +590,49 @@ impl Daemon {
 
     /// Looks again at the trees that were not empty.
     fn sweep(&mut self, now: Now) {
-        let due: Vec<RunId> = self
-            .finishing
-            .iter()
-            .filter(|(_, finishing)| matches!(finishing, Finishing::Sweeping { look_at } if *look_at <= now.mono))
-            .map(|(run, _)| *run)
-            .collect();
-        for run in due {
-            if self.runs.left(self.keeper, run) == 0 {
-                self.drain(run, false);
+        let due = |(run, finishing): (&RunId, &Finishing)| match finishing {
+            Finishing::Sweeping { look_at, most } if *look_at <= now.mono => Some((*run, *most)),
+            Finishing::Sweeping { .. } | Finishing::Draining { .. } => None,
+        };
+        let due: Vec<(RunId, u32)> = self.finishing.iter().filter_map(due).collect();
+        for (run, most) in due {
+            let left = self.runs.left(self.keeper, run);
+            let most = most.max(left);
+            if left == 0 {
+                self.drain(run, most, false);
             } else {
-                self.finishing.insert(run, Finishing::Sweeping { look_at: clock::now().mono + SWEEP_AGAIN });
+                let look_at = clock::now().mono + SWEEP_AGAIN;
+                self.finishing.insert(run, Finishing::Sweeping { look_at, most });
             }
         }
     }
 
-    fn drain(&mut self, run: RunId, leave_open: bool) {
-        self.finishing.insert(run, Finishing::Draining);
+    fn drain(&mut self, run: RunId, most: u32, leave_open: bool) {
+        self.finishing.insert(run, Finishing::Draining { most });
         self.output.drain(run, leave_open);
     }
 
-    fn gather(&self, run: RunId) -> Facts {
+    fn gather(&self, run: RunId, left: u32) -> Facts {
         let tail = self.envelopes.get(&run).map(|envelope| self.output.stderr_tail(run, envelope.marks.err));
-        Facts { stderr_tail: tail.unwrap_or_default(), ..Facts::default() }
+        let mut tail = tail.unwrap_or_default();
+        let folder = self.fleet.instance_of(run).and_then(|one| one.run()).map(|life| life.spec.cwd.clone());
+        let found = traceback::last_exception(&tail, &folder.unwrap_or_default());
+        // What by its own words ended less than the process did not end the run.
+        let exception = found.filter(|found| found.standing != Standing::Aside).map(|found| found.exception);
+        tail.drain(..tail.len().saturating_sub(RECORD_LINES));
+        let kills = self.memory.oom_kills(run);
+        let mut facts = Facts { left, stderr_tail: tail, exception, ..Facts::default() };
+        facts.memory.last_bytes = self.memory.last(run);
+        facts.memory.peak_bytes = self.memory.peak(run);
+        if kills.kills > 0 {
+            let leaf = self.envelopes.get(&run).map(|envelope| leaf::name(&envelope.core.instance, run.0));
+            let told = kernel::oom_kill(&leaf.unwrap_or_default());
+            let own = told.host.map_or(kills.own_limit, |host| !host);
+            (facts.oom.own, facts.oom.host) = if own { (kills.kills, 0) } else { (0, kills.kills) };
+            (facts.oom.killed_pid, facts.oom.killed_name) = (told.pid, told.name);
+            facts.kernel_log = told.lines;
+        }
+        facts
     }
 
     fn persist(&mut self) {
@@ -522,12 +666,12 @@ impl Daemon {
     }
 
     fn list(&mut self, now: Now) -> Vec<InstanceView> {
-        let usages = self.meter.look(now, &self.fleet, &self.runs, self.keeper);
+        let usages = self.meter.look(now, &self.fleet, &self.runs, &self.memory, self.keeper);
         self.fleet
             .instances()
             .map(|one| {
                 let usage = one.run().and_then(|run| usages.get(&run.id)).filter(|_| one.pid().is_some());
-                views::instance(now, &self.fleet, one, usage)
+                views::instance(now, &self.fleet, one, usage, &self.site)
             })
             .collect()
     }
@@ -620,6 +764,19 @@ fn held_pid(one: &crate::core::instance::Instance) -> Option<i32> {
     match &one.phase {
         Phase::Online { pid, .. } | Phase::Stopping { pid, .. } | Phase::Ending { pid, .. } => Some(*pid),
         Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued | Phase::Starting { .. } => None,
+    }
+}
+
+/// What the group of a run of this app allows.
+fn allowed(spec: &Spec) -> Limits {
+    /// The kernel's usual period, in microseconds.
+    const PERIOD: u64 = 100_000;
+    Limits {
+        wall: spec.wall().map(|wall| wall.0),
+        swap: spec.allowance.memory_swap_max.map_or(0, |swap| swap.0),
+        whole: spec.allowance.oom_policy == OomPolicy::Kill,
+        pids: spec.allowance.pids_max,
+        cpu: spec.allowance.cpu_max.map(|thousandths| (u64::from(thousandths) * PERIOD / 1000, PERIOD)),
     }
 }
 

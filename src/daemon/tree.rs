@@ -1,9 +1,11 @@
-//! Which processes belong to which run, without a cgroup.
+//! Which processes belong to which run: those in its group, where it has one.
 //!
-//! The keeper is a subreaper: whatever a run leaves behind becomes the keeper's child. So a run's tree is its main process, those
+//! Without groups: the keeper is a subreaper: whatever a run leaves behind becomes the keeper's child. So a run's tree is its main process, those
 //! children of the keeper that carry its session or its STEAD_RUN, and all below them.
 
 use crate::core::name::RunId;
+use crate::core::spec::Signal;
+use crate::os::cgroup::leaf::Leaf;
 use crate::os::process::{self, Snapshot};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,13 +24,14 @@ struct Known {
     pid: i32,
     pidfd: OwnedFd,
     shown: String,
+    leaf: Option<Leaf>,
 }
 
 impl Runs {
-    pub fn insert(&mut self, run: RunId, pid: i32, pidfd: OwnedFd, shown: String) {
+    pub fn insert(&mut self, run: RunId, pid: i32, pidfd: OwnedFd, shown: String, leaf: Option<Leaf>) {
         self.mains.insert(pid, run);
         self.shown.insert(shown.clone(), run);
-        self.runs.insert(run, Known { pid, pidfd, shown });
+        self.runs.insert(run, Known { pid, pidfd, shown, leaf });
     }
 
     pub fn remove(&mut self, run: RunId) {
@@ -42,15 +45,19 @@ impl Runs {
 
     /// To the main process.
     pub fn signal_main(&self, run: RunId, signal: i32) {
-        if let Some(known) = self.runs.get(&run) {
-            if let Err(error) = process::pidfd_signal(known.pidfd.as_fd(), signal) {
-                tracing::warn!(run = known.shown, pid = known.pid, %error, "a process could not be signalled");
-            }
+        if let Some(known) = self.runs.get(&run)
+            && let Err(error) = process::pidfd_signal(known.pidfd.as_fd(), signal)
+        {
+            tracing::warn!(run = known.shown, pid = known.pid, %error, "a process could not be signalled");
         }
     }
 
     /// To every process of the tree, the youngest generation first, as PM2 does.
     pub fn signal_tree(&self, keeper: i32, run: RunId, signal: i32) {
+        let leaf = self.runs.get(&run).and_then(|known| known.leaf.as_ref());
+        if signal == Signal::KILL.0 && leaf.is_some_and(Leaf::kill) {
+            return;
+        }
         let snapshot = Snapshot::take();
         self.signal_members(&self.members(keeper, run, &snapshot), &snapshot, run, signal);
     }
@@ -86,6 +93,9 @@ impl Runs {
     /// How many processes a run whose main process has ended left. Cheap where there are none.
     #[must_use]
     pub fn left(&self, keeper: i32, run: RunId) -> u32 {
+        if let Some(members) = self.in_group(run) {
+            return members.len() as u32;
+        }
         let strangers = self.strangers(process::children(keeper));
         if !strangers.iter().any(|pid| self.owner(*pid) == Some(run)) {
             return 0;
@@ -96,6 +106,11 @@ impl Runs {
     /// The live processes of a run, parents first.
     #[must_use]
     pub fn members(&self, keeper: i32, run: RunId, snapshot: &Snapshot) -> Vec<i32> {
+        if let Some(mut members) = self.in_group(run) {
+            members.retain(|pid| snapshot.get(*pid).is_some());
+            members.sort_by_key(|pid| snapshot.get(*pid).map(|stat| (stat.start_time, stat.pid)));
+            return members;
+        }
         let main = self.runs.get(&run).map(|known| known.pid);
         let orphans =
             self.strangers(snapshot.children(keeper).to_vec()).into_iter().filter(|pid| self.owner(*pid) == Some(run));
@@ -104,9 +119,17 @@ impl Runs {
         snapshot.below(main.into_iter().chain(orphans))
     }
 
+    /// What the kernel says is in the run's group; `None` where it has none.
+    fn in_group(&self, run: RunId) -> Option<Vec<i32>> {
+        self.runs.get(&run)?.leaf.as_ref()?.members()
+    }
+
     /// The trees of all runs in one look.
     #[must_use]
     pub fn all(&self, keeper: i32, snapshot: &Snapshot) -> BTreeMap<RunId, Vec<i32>> {
+        if self.runs.values().all(|known| known.leaf.is_some()) {
+            return self.runs.keys().map(|run| (*run, self.members(keeper, *run, snapshot))).collect();
+        }
         let mut roots: BTreeMap<RunId, Vec<i32>> = BTreeMap::new();
         for pid in snapshot.children(keeper) {
             if let Some(run) = self.mains.get(pid).copied().or_else(|| self.owner(*pid)) {

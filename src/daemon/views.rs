@@ -1,12 +1,14 @@
 //! What clients are shown: the core's state joined with what /proc says at the moment of asking.
 
+use super::memory::{Memory, enforcement};
 use super::tree::Runs;
 use crate::core::backoff;
 use crate::core::clock::{Mono, Now};
 use crate::core::fleet::Fleet;
 use crate::core::instance::{Instance, Phase};
 use crate::core::name::RunId;
-use crate::core::view::{Enforcement, InstanceView, ProcessView};
+use crate::core::view::{InstanceView, ProcessView};
+use crate::os::cgroup::site::Site;
 use crate::os::process::{self, Snapshot};
 use std::collections::BTreeMap;
 
@@ -36,7 +38,14 @@ pub struct Usage {
 
 impl Meter {
     /// Looks at all runs.
-    pub fn look(&mut self, now: Now, fleet: &Fleet, runs: &Runs, keeper: i32) -> BTreeMap<RunId, Usage> {
+    pub fn look(
+        &mut self,
+        now: Now,
+        fleet: &Fleet,
+        runs: &Runs,
+        memory: &Memory,
+        keeper: i32,
+    ) -> BTreeMap<RunId, Usage> {
         let snapshot = Snapshot::take();
         let trees = runs.all(keeper, &snapshot);
         self.looks.retain(|run, _| trees.contains_key(run));
@@ -44,11 +53,11 @@ impl Meter {
         for (run, tree) in trees {
             let ticks = tree.iter().filter_map(|pid| snapshot.get(*pid)).map(|stat| stat.cpu_ticks).sum();
             let started = fleet.instance_of(run).and_then(|one| one.run()).map_or(now.mono, |life| life.started.mono);
-            let memory: Vec<u64> = tree.iter().filter_map(|pid| process::pss(*pid)).collect();
+            let shares = || tree.iter().filter_map(|pid| process::pss(*pid)).reduce(|sum, share| sum + share);
             usages.insert(
                 run,
                 Usage {
-                    memory_bytes: (!memory.is_empty()).then(|| memory.iter().sum()),
+                    memory_bytes: memory.of(run).or_else(shares),
                     cpu_percent: self.cpu(run, now.mono, started, ticks),
                     processes: tree.len() as u32,
                 },
@@ -72,8 +81,9 @@ impl Meter {
 
 /// An element of the list.
 #[must_use]
-pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>) -> InstanceView {
+pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, site: &Site) -> InstanceView {
     let spec = fleet.app(&one.app).map(|app| app.spec.clone());
+    let capped = spec.as_ref().is_some_and(|spec| spec.max_memory_restart.is_some());
     InstanceView {
         name: one.name.clone(),
         app: one.app.to_string(),
@@ -88,8 +98,8 @@ pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>) 
         restarts: one.tally.restarts,
         restarts_unplanned: one.tally.restarts_unplanned,
         memory_bytes: usage.and_then(|usage| usage.memory_bytes),
-        memory_cap_bytes: spec.and_then(|spec| spec.max_memory_restart).map(|bytes| bytes.0),
-        memory_enforcement: Enforcement::None,
+        memory_cap_bytes: spec.as_ref().and_then(|spec| spec.max_memory_restart).map(|bytes| bytes.0),
+        memory_enforcement: enforcement(site, capped),
         cpu_percent: usage.and_then(|usage| usage.cpu_percent),
         processes: usage.map(|usage| usage.processes),
         next_start_at: match &one.phase {

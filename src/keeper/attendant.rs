@@ -22,6 +22,8 @@ const LAST_WORDS: Millis = Millis(5_000);
 pub struct Attendant {
     pub starts: u64,
     state: State,
+    /// When a daemon last served. One that dies before its first beat has not: a row of such lives is one absence.
+    served: Mono,
     /// Starts since one was proven.
     tries: u32,
 }
@@ -29,7 +31,6 @@ pub struct Attendant {
 #[derive(Debug)]
 enum State {
     Gone {
-        since: Mono,
         start_at: Mono,
     },
     Lives {
@@ -46,7 +47,7 @@ enum State {
 
 impl Attendant {
     pub fn new(now: Now) -> Attendant {
-        Attendant { starts: 0, state: State::Gone { since: now.mono, start_at: now.mono }, tries: 0 }
+        Attendant { starts: 0, state: State::Gone { start_at: now.mono }, served: now.mono, tries: 0 }
     }
 
     #[must_use]
@@ -70,7 +71,7 @@ impl Attendant {
     #[must_use]
     pub fn absent(&self, now: Now) -> Option<Millis> {
         match &self.state {
-            State::Gone { since, .. } => Some(now.mono - *since),
+            State::Gone { .. } => Some(now.mono - self.served),
             State::Lives { .. } => None,
         }
     }
@@ -87,17 +88,18 @@ impl Attendant {
         null: &OwnedFd,
         stderr: &OwnedFd,
     ) -> io::Result<bool> {
-        let State::Gone { since, start_at } = self.state else { return Ok(false) };
+        let State::Gone { start_at } = self.state else { return Ok(false) };
         if now.mono < start_at {
             return Ok(false);
         }
         self.tries += 1;
         // Where the start itself fails, the next try waits as well.
-        self.state = State::Gone { since, start_at: now.mono + self.delay().max(FIRST_DELAY) };
+        self.state = State::Gone { start_at: now.mono + self.delay().max(FIRST_DELAY) };
         let (ours, theirs) = socket::pair()?;
         let fds = [theirs.as_fd()];
         let stdio = spawn::Stdio { null: null.as_fd(), out: null.as_fd(), err: stderr.as_fd(), listen: &fds };
-        let child = spawn::spawn(plan, stdio, files).map_err(|(_, errno)| io::Error::from(errno))?;
+        let child =
+            spawn::spawn(plan, stdio, spawn::Groups::default(), files).map_err(|(_, errno)| io::Error::from(errno))?;
         self.starts += 1;
         self.state = State::Lives {
             pid: child.pid,
@@ -140,6 +142,7 @@ impl Attendant {
         if let State::Lives { beat, suspected, .. } = &mut self.state {
             *beat = now.mono;
             *suspected = None;
+            self.served = now.mono;
         }
     }
 
@@ -150,7 +153,10 @@ impl Attendant {
         if now.mono - since >= PROVEN {
             self.tries = 1;
         }
-        self.state = State::Gone { since: now.mono, start_at: now.mono + self.delay() };
+        if self.served >= since {
+            self.served = now.mono;
+        }
+        self.state = State::Gone { start_at: now.mono + self.delay() };
         bye
     }
 

@@ -7,6 +7,7 @@ use crate::core::clock::{Millis, Mono, Now};
 use crate::core::event::{ExitStatus, Usage};
 use crate::core::name::RunId;
 use crate::core::spec::Signal;
+use crate::os::cgroup::site::Site;
 use crate::os::process::{self, Snapshot};
 use crate::os::signal::Came;
 use crate::os::spawn::{self, Plan, Stage, Stdio};
@@ -59,6 +60,7 @@ struct Keeper {
     came: VecDeque<Came>,
     told_to_end: Option<(Came, Mono)>,
     boot_id: String,
+    site: Site,
     _lock: File,
 }
 
@@ -80,10 +82,12 @@ enum Greeting {
 /// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
 pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
     process::become_subreaper()?;
+    process::protect_from_oom();
     let _ = sign(&mut start.lock);
     let signals = signal::watch(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT])?;
     let files = spawn::raise_open_files()?;
     end_leftovers(&start.home);
+    let site = Site::open(&start.home);
     let front_door = socket::bind_unix(&start.home.join("stead.sock"), 0o600)?;
     let now = clock::now();
     let mut keeper = Keeper {
@@ -100,12 +104,14 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
         came: VecDeque::new(),
         told_to_end: None,
         boot_id: process::boot_id(),
+        site,
         home: start.home,
         _lock: start.lock,
     };
     ready();
     keeper.keep(&signals);
     let _ = std::fs::remove_file(keeper.home.join("stead.sock"));
+    keeper.site.close();
     Ok(())
 }
 
@@ -119,7 +125,7 @@ fn sign(lock: &mut File) -> io::Result<()> {
 
 impl Keeper {
     fn keep(&mut self, signals: &OwnedFd) {
-        let mut buffer = Vec::new();
+        let mut buffer = vec![0; socket::MAX_PACKET];
         loop {
             let now = clock::now();
             if let Ok(true) =
@@ -174,14 +180,16 @@ impl Keeper {
         [attendant, unattended, patience].into_iter().flatten().min()
     }
 
+    /// As in the kernel, one of a kind waits: a flood of signals takes no memory.
     fn heard(&mut self, came: Came) {
-        match came.signal {
-            libc::SIGCHLD => {}
-            libc::SIGHUP => self.came.push_back(came),
-            _ => {
-                self.told_to_end.get_or_insert((came, clock::now().mono));
-                self.came.push_back(came);
-            }
+        if came.signal == libc::SIGCHLD {
+            return;
+        }
+        if came.signal != libc::SIGHUP {
+            self.told_to_end.get_or_insert((came, clock::now().mono));
+        }
+        if !self.came.iter().any(|waits| waits.signal == came.signal) {
+            self.came.push_back(came);
         }
     }
 
@@ -192,6 +200,8 @@ impl Keeper {
                 Ok(true) => {}
                 Ok(false) => return false,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                // It hears no more, but its goodbye may lie here unread: its end is found by listening.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
                 Err(_) => {
                     self.attendant.hung_up();
                     return false;
@@ -212,6 +222,7 @@ impl Keeper {
                     keeper_pid: process::pid(),
                     highest_run: self.inventory.highest,
                     daemon_starts: self.attendant.starts,
+                    site: self.site.clone(),
                 };
                 say(socket, &hello, &[self.front_door.as_fd()])?;
                 if let Some((came, _)) = self.told_to_end
@@ -270,15 +281,16 @@ impl Keeper {
     }
 
     /// Takes what the daemon says.
-    fn listen(&mut self, buffer: &mut Vec<u8>) {
+    fn listen(&mut self, buffer: &mut [u8]) {
         loop {
             let Some(socket) = self.attendant.socket() else { return };
             match socket::receive(socket, buffer) {
-                Ok(Some(fds)) => match serde_json::from_slice(buffer) {
-                    Ok(message) => self.obey(message, fds),
-                    // Not ours to judge: a newer daemon may say what we do not know.
-                    Err(_) => {}
-                },
+                Ok(Some((n, fds))) => {
+                    // What cannot be read is passed over: a newer daemon may say what we do not know.
+                    if let Ok(message) = serde_json::from_slice(&buffer[..n]) {
+                        self.obey(message, fds);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
                     self.attendant.hung_up();
@@ -293,8 +305,9 @@ impl Keeper {
             FromDaemon::Spawn { run, note } => {
                 if self.inventory.get_mut(run).is_some() {
                     self.inventory.tell_again(run);
-                } else if let Some(plan) = fds.pop() {
-                    self.spawn(run, note, plan);
+                } else if !fds.is_empty() {
+                    let plan = fds.remove(0);
+                    self.spawn(run, note, plan, &fds);
                 }
             }
             FromDaemon::Note { run, note } => {
@@ -325,9 +338,9 @@ impl Keeper {
         }
     }
 
-    fn spawn(&mut self, run: RunId, note: Note, plan: OwnedFd) {
+    fn spawn(&mut self, run: RunId, note: Note, plan: OwnedFd, groups: &[OwnedFd]) {
         let now = clock::now();
-        match self.clone_child(plan) {
+        match self.clone_child(plan, groups) {
             Ok((child, ends)) => self.inventory.insert(run, child, now, note, ends),
             Err((stage, errno)) => {
                 let state = State::Failed { stage, errno: errno as i32, at: now.mono };
@@ -336,7 +349,7 @@ impl Keeper {
         }
     }
 
-    fn clone_child(&self, plan: OwnedFd) -> Result<(spawn::Child, Ends), (Stage, Errno)> {
+    fn clone_child(&self, plan: OwnedFd, groups: &[OwnedFd]) -> Result<(spawn::Child, Ends), (Stage, Errno)> {
         let plan: Plan = file::read_memory_file(plan)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -350,7 +363,10 @@ impl Keeper {
         let (out, out_end) = pipe()?;
         let (err, err_end) = pipe()?;
         let stdio = Stdio { null: self.null.as_fd(), out: out_end.as_fd(), err: err_end.as_fd(), listen: &sockets };
-        Ok((spawn::spawn(&plan, stdio, self.files)?, Ends { out, err }))
+        let (into, tasks) = groups.split_at(usize::from(plan.into_group).min(groups.len()));
+        let tasks: Vec<_> = tasks.iter().map(AsFd::as_fd).collect();
+        let groups = spawn::Groups { into: into.first().map(AsFd::as_fd), tasks: &tasks };
+        Ok((spawn::spawn(&plan, stdio, groups, self.files)?, Ends { out, err }))
     }
 
     /// Which execs are decided.

@@ -4,6 +4,7 @@
 use crate::core::clock::{Mono, Now};
 use crate::core::event::{ExitStatus, Usage};
 use crate::core::name::RunId;
+use crate::os::cgroup::site::Site;
 use crate::os::spawn::Stage;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,9 @@ pub enum FromKeeper {
         keeper_pid: i32,
         highest_run: RunId,
         daemon_starts: u64,
+        /// Where the daemon makes a group for each run.
+        #[serde(default)]
+        site: Site,
     },
     /// A held socket. Descriptor: the socket.
     Socket {
@@ -85,7 +89,7 @@ pub enum FromKeeper {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
 pub enum FromDaemon {
-    /// Descriptor: a memfd with the [`crate::os::spawn::Plan`]. A run that is known is only told of again.
+    /// Descriptors: a memfd with the [`crate::os::spawn::Plan`], then those of the run's groups. A run that is known is only told of again.
     Spawn {
         run: RunId,
         note: Note,

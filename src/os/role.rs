@@ -36,7 +36,8 @@ pub fn start_keeper(home: &Path, lock: File) -> io::Result<()> {
         cwd: "/".into(),
         ..spawn::Plan::default()
     };
-    let child = spawn::spawn(&plan, stdio, spawn::open_files()?).map_err(|(_, errno)| io::Error::from(errno))?;
+    let child = spawn::spawn(&plan, stdio, spawn::Groups::default(), spawn::open_files()?)
+        .map_err(|(_, errno)| io::Error::from(errno))?;
     drop((theirs, lock));
     let mut said = String::new();
     File::from(ready).take(4096).read_to_string(&mut said)?;

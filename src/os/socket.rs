@@ -46,19 +46,20 @@ pub fn send(socket: &OwnedFd, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
     }
 }
 
-/// Receives one packet with its descriptors; `None` at the end of the connection.
+/// Receives one packet into a buffer of [`MAX_PACKET`] bytes: its length and its descriptors; `None` at the end of the
+/// connection. What lies beyond the packet is not touched: in a process that forks, each touched page is copied.
 ///
 /// # Errors
 /// `WouldBlock` where there is none; else of recvmsg(2).
-pub fn receive(socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<Option<Vec<OwnedFd>>> {
-    buffer.resize(MAX_PACKET, 0);
+pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
     let mut control = cmsg_space!([RawFd; MAX_FDS]);
     let mut fds = Vec::new();
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
     let (bytes, cut) = loop {
         let mut slices = [IoSliceMut::new(buffer)];
         match socket::recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags) {
-            Err(Errno::EINTR) => {}
+            // Said once where the other side ended with something of ours unread; what it had said stands behind it (af_unix.c).
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(errno) => return Err(errno.into()),
             Ok(message) => {
                 for one in message.cmsgs()? {
@@ -77,11 +78,10 @@ pub fn receive(socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<Option<Vec<
             "a packet was cut (too long, or no descriptor was free)",
         ));
     }
-    buffer.truncate(bytes);
     if bytes == 0 && fds.is_empty() {
         return Ok(None);
     }
-    Ok(Some(fds))
+    Ok(Some((bytes, fds)))
 }
 
 /// Binds a Unix stream socket of mode 0600 at `path`, in the place of whatever stands there, and listens.
@@ -139,4 +139,21 @@ pub fn bind_tcp(address: &str) -> io::Result<OwnedFd> {
 pub fn peer(socket: &impl AsFd) -> io::Result<(i32, u32)> {
     let credentials = socket::getsockopt(&socket.as_fd(), socket::sockopt::PeerCredentials)?;
     Ok((credentials.pid(), credentials.uid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_one_who_left_something_unread_is_heard() {
+        let (ours, theirs) = pair().unwrap();
+        send(&ours, b"never read", &[]).unwrap();
+        send(&theirs, b"goodbye", &[]).unwrap();
+        drop(theirs);
+        let mut buffer = vec![0; MAX_PACKET];
+        let (n, _) = receive(&ours, &mut buffer).unwrap().expect("a packet");
+        assert_eq!(&buffer[..n], b"goodbye");
+        assert!(receive(&ours, &mut buffer).unwrap().is_none());
+    }
 }

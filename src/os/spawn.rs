@@ -24,6 +24,9 @@ pub struct Plan {
     pub oom_score_adj: Option<i32>,
     /// Names of held sockets, inherited from fd 3 on.
     pub listen: Vec<String>,
+    /// The first of the group descriptors that come with the plan is a folder of the v2 tree; all others are `tasks` files.
+    #[serde(default)]
+    pub into_group: bool,
 }
 
 /// Numbers only: the keeper asks no name service.
@@ -40,6 +43,7 @@ pub struct Credentials {
 #[repr(u8)]
 pub enum Stage {
     Fork,
+    Cgroup,
     Setsid,
     Descriptors,
     Limits,
@@ -53,8 +57,9 @@ pub enum Stage {
     Exec,
 }
 
-const STAGES: [Stage; 12] = [
+const STAGES: [Stage; 13] = [
     Stage::Fork,
+    Stage::Cgroup,
     Stage::Setsid,
     Stage::Descriptors,
     Stage::Limits,
@@ -74,6 +79,7 @@ impl Stage {
     pub fn word(self) -> &'static str {
         match self {
             Stage::Fork => "fork",
+            Stage::Cgroup => "cgroup",
             Stage::Setsid => "setsid",
             Stage::Descriptors => "descriptors",
             Stage::Limits => "limits",
@@ -107,6 +113,18 @@ pub struct Stdio<'a> {
     pub listen: &'a [BorrowedFd<'a>],
 }
 
+/// The groups that a child is in from its first instruction on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Groups<'a> {
+    /// A folder of the v2 tree, for clone3(2).
+    pub into: Option<BorrowedFd<'a>>,
+    /// `tasks` files of v1 groups: the child writes 0 into each.
+    pub tasks: &'a [BorrowedFd<'a>],
+}
+
+/// `libc::CLONE_INTO_CGROUP` is an int, and 0 for lack of room.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// RLIMIT_NOFILE as it was before stead raised its own; a child gets it back.
 pub type OriginalLimit = (u64, u64);
 
@@ -133,17 +151,20 @@ pub fn raise_open_files() -> io::Result<OriginalLimit> {
 ///
 /// # Errors
 /// `(Fork, errno)` where no child came to be. A failure of a later stage comes through the exec pipe.
-pub fn spawn(plan: &Plan, stdio: Stdio<'_>, files: OriginalLimit) -> Result<Child, (Stage, Errno)> {
+pub fn spawn(plan: &Plan, stdio: Stdio<'_>, groups: Groups<'_>, files: OriginalLimit) -> Result<Child, (Stage, Errno)> {
     let prepared = Prepared::new(plan, stdio.listen.len()).map_err(|_| (Stage::Exec, Errno::EINVAL))?;
     let (exec, report) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| (Stage::Fork, errno))?;
-    match clone().map_err(|errno| (Stage::Fork, errno))? {
+    match clone(groups.into).map_err(|errno| (Stage::Fork, errno))? {
         None => {
             // Above the numbers that the child's own descriptors get: else one of them would take its place.
             let above = stdio.listen.len() as i32 + 6;
             // SAFETY: plain numbers.
             let high = unsafe { libc::fcntl(report.as_raw_fd(), libc::F_DUPFD_CLOEXEC, above) };
             let report = if high < 0 { report.as_raw_fd() } else { high };
-            let (stage, errno) = prepared.run(plan, stdio, files);
+            let (stage, errno) = match join(groups) {
+                Ok(()) => prepared.run(plan, stdio, files),
+                Err(errno) => (Stage::Cgroup, errno),
+            };
             let mut record = [0u8; 5];
             record[0] = stage as u8;
             record[1..].copy_from_slice(&(errno as i32).to_ne_bytes());
@@ -176,13 +197,17 @@ pub fn outcome(exec: &OwnedFd) -> io::Result<Option<(Stage, Errno)>> {
 }
 
 /// fork-like clone3(2) with a pidfd. Not vfork: the parent would wait for an exec from a dead file system.
-fn clone() -> Result<Option<(i32, OwnedFd)>, Errno> {
+fn clone(into: Option<BorrowedFd<'_>>) -> Result<Option<(i32, OwnedFd)>, Errno> {
     let mut pidfd: RawFd = -1;
     // SAFETY: all-zero is a valid clone_args.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(group) = into {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = group.as_raw_fd() as u64;
+    }
     // SAFETY: without CLONE_VM the child has its own copy of everything; this process has one thread, so no lock is held.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     match pid {
@@ -192,7 +217,7 @@ fn clone() -> Result<Option<(i32, OwnedFd)>, Errno> {
             Ok(Some((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })))
         }
         // Old container runtimes forbid clone3 by seccomp. The pid is our child's: it cannot be reused before we reap it.
-        _ if matches!(Errno::last(), Errno::ENOSYS | Errno::EPERM) => {
+        _ if matches!(Errno::last(), Errno::ENOSYS | Errno::EPERM) && into.is_none() => {
             // SAFETY: one thread, see above.
             match unsafe { nix::unistd::fork()? } {
                 nix::unistd::ForkResult::Child => Ok(None),
@@ -204,6 +229,17 @@ fn clone() -> Result<Option<(i32, OwnedFd)>, Errno> {
         }
         _ => Err(Errno::last()),
     }
+}
+
+/// In the child: 0 is whoever writes.
+fn join(groups: Groups<'_>) -> Result<(), Errno> {
+    for tasks in groups.tasks {
+        // SAFETY: a constant of one byte and an open descriptor.
+        if unsafe { libc::write(tasks.as_raw_fd(), c"0".as_ptr().cast(), 1) } < 0 {
+            return Err(Errno::last());
+        }
+    }
+    Ok(())
 }
 
 /// All that needs memory, made before the clone.
@@ -319,6 +355,9 @@ impl Prepared {
                 return Err(Errno::last());
             }
         }
+        // What whoever started stead had left open is no child's business: a pipe among it would never end. Before Linux 5.11 it stays.
+        // SAFETY: plain numbers.
+        unsafe { libc::syscall(libc::SYS_close_range, all as u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
         if let Some(text) = &mut self.listen_pid {
             // SAFETY: getpid(2) cannot fail. A raw clone leaves libc's caches stale; getpid has none.
             let mut pid = unsafe { libc::getpid() }.unsigned_abs();
@@ -341,10 +380,10 @@ impl Prepared {
 fn reset_signals() {
     // SAFETY: plain system calls; an unknown or fixed signal only returns EINVAL.
     unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = libc::SIG_DFL;
+        // The kernel's own sigaction, all zero: SIG_DFL, no flags, an empty mask. glibc's call leaves out 32 and 33.
+        let default = [0u64; 4];
         for signal in 1..=64 {
-            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), size_of::<u64>());
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);

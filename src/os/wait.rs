@@ -18,6 +18,12 @@ pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(|error| error.into_parts().1)
 }
 
+/// Takes what an eventfd counted, so that it is no longer readable.
+pub fn take(event: BorrowedFd<'_>) {
+    let mut count = [0u8; 8];
+    let _ = nix::unistd::read(event, &mut count);
+}
+
 /// The token of the bell.
 const BELL: u64 = u64::MAX;
 
@@ -59,6 +65,14 @@ impl Waiter {
     /// Of epoll_ctl(2).
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
+    }
+
+    /// A descriptor that is readable whenever [`Waiter::wait`] would return something: an epoll may be waited for itself.
+    ///
+    /// # Errors
+    /// Of dup(2).
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.epoll.0.try_clone()
     }
 
     /// No longer.

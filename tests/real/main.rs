@@ -1,4 +1,16 @@
 //! stead as its users meet it: the real binary, real processes, real kills.
 
+mod attributes;
+mod bad_input;
+mod children;
 mod harness;
+mod json;
+mod keeper;
+mod logs;
+mod look;
+mod memory;
+mod policy;
+mod recovery;
 mod start_and_stop;
+mod text;
+mod verbs;

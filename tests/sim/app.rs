@@ -6,7 +6,7 @@ use stead::core::clock::Millis;
 use stead::core::event::ExitStatus;
 use stead::core::name::AppName;
 use stead::core::record::SpawnFailure;
-use stead::core::spec::{Bytes, KillMode, Logs, Policy, Signal, Spec, Stop};
+use stead::core::spec::{Allowance, Bytes, KillMode, Logs, Policy, Signal, Spec, Stop};
 
 /// An app that wishes nothing special.
 pub fn plain(name: &str) -> Spec {
@@ -29,6 +29,7 @@ pub fn plain(name: &str) -> Spec {
         logs: Logs::default(),
         pid_file: None,
         max_memory_restart: None,
+        allowance: Allowance::default(),
         listen: Vec::new(),
     }
 }

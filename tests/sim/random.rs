@@ -61,6 +61,9 @@ enum Deed {
         app: usize,
         restart: bool,
     },
+    MemoryIsShort {
+        killed: bool,
+    },
     DaemonDies,
     DaemonDiesAfter(usize),
     KeeperDies,
@@ -80,6 +83,7 @@ enum Verb {
     Scale(usize, u32),
     Reset(usize),
     Hup(usize),
+    Flush(usize),
     Save,
     Resurrect,
     Kill,
@@ -156,6 +160,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => (0..NAMES.len(), 1..5u32).prop_map(|(app, count)| Verb::Scale(app, count)),
         2 => app().prop_map(Verb::Reset),
         1 => app().prop_map(Verb::Hup),
+        1 => app().prop_map(Verb::Flush),
         1 => Just(Verb::Save),
         1 => Just(Verb::Resurrect),
         1 => Just(Verb::Kill),
@@ -163,8 +168,9 @@ fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         12 => (verb, prop::bool::weighted(0.7)).prop_map(|(verb, wait)| Deed::Ask { verb, wait }),
         2 => (0..NAMES.len(), any::<bool>()).prop_map(|(app, restart)| Deed::Edit { app, restart }),
+        1 => any::<bool>().prop_map(|killed| Deed::MemoryIsShort { killed }),
         2 => Just(Deed::DaemonDies),
-        4 => (0..8usize).prop_map(Deed::DaemonDiesAfter),
+        4 => (0..25usize).prop_map(Deed::DaemonDiesAfter),
         1 => Just(Deed::KeeperDies),
         1 => Just(Deed::Reboot),
         1 => Just(Deed::Term),
@@ -222,6 +228,7 @@ fn happens(world: &mut World, file: &mut [Spec], deed: &Deed) {
                 spec.policy.autorestart = !spec.policy.autorestart;
             }
         }
+        Deed::MemoryIsShort { killed } => world.memory_is_short(*killed),
         Deed::DaemonDies => world.daemon_dies(),
         Deed::DaemonDiesAfter(actions) => world.daemon_dies_after(*actions),
         Deed::KeeperDies => world.keeper_dies(),
@@ -243,6 +250,7 @@ fn command(verb: &Verb, file: &[Spec]) -> Command {
         Verb::Scale(app, count) => Command::Scale { app: NAMES[*app].into(), count: *count },
         Verb::Reset(app) => Command::Reset { targets: targets(app) },
         Verb::Hup(app) => Command::Signal { signal: Signal::HUP, targets: targets(app) },
+        Verb::Flush(app) => Command::Flush { targets: targets(app) },
         Verb::Save => Command::Save { force: false },
         Verb::Resurrect => Command::Resurrect,
         Verb::Kill => Command::Kill,

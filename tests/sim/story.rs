@@ -96,6 +96,8 @@ fn happens(world: &mut World, file: &mut Vec<Spec>, what: &str) {
             let by = app::span(span).0 as i64;
             return world.wall_steps(if sign == "-" { -by } else { by });
         }
+        ("memory", "is short") => return world.memory_is_short(false),
+        ("memory", "is out") => return world.memory_is_short(true),
         ("SIGTERM", _) => return world.term(),
         ("state.json", "is lost") => return world.disk.wanted = Wanted::default(),
         ("stead", "begins") => return world.start_stead(),
@@ -130,6 +132,7 @@ fn happens(world: &mut World, file: &mut Vec<Spec>, what: &str) {
             let (signal, targets) = rest.split_once(' ').expect("signal SIG NAME");
             Command::Signal { signal: Signal::parse(signal).unwrap(), targets: vec![targets.into()] }
         }
+        ("flush", _) => Command::Flush { targets: targets() },
         ("save", _) => Command::Save { force: false },
         ("resurrect", _) => Command::Resurrect,
         ("kill", _) => Command::Kill,

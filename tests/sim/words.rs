@@ -47,6 +47,8 @@ pub fn event(event: &Event, shown: impl Fn(RunId) -> String) -> String {
                 ExitStatus::Signal { signal, .. } => format!("{} dies of {signal}{left}", shown(*run)),
             }
         }
+        Event::OverCap { run, .. } => format!("{} is over its cap", shown(*run)),
+        Event::OomKill { run } => format!("the kernel kills in the group of {}", shown(*run)),
         Event::Finished { run, .. } => format!("{} finished", shown(*run)),
         Event::Term { .. } => "SIGTERM to stead".into(),
         Event::Due => "due".into(),
@@ -113,6 +115,9 @@ pub fn status(fleet: &Fleet, now: Mono) -> Vec<String> {
                 ", ended {} = {} planned + {} unplanned, restarts {} ({} unplanned), short {}",
                 tally.total, tally.planned, tally.unplanned, tally.restarts, tally.restarts_unplanned, one.streak.short
             );
+            if is_crash_loop(&one.streak, now) {
+                line.push_str(", a crash loop");
+            }
             line
         })
         .collect();

@@ -1,7 +1,8 @@
 //! The simulated world: virtual time, the kernel, the disk, and a daemon that lives and dies between them.
 
-use crate::kernel::{Kernel, News, Start, Temper};
+use crate::kernel::{Kept, Kernel, News, Start, Temper};
 use crate::laws::Laws;
+use crate::phases::over_cap;
 use crate::words;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,7 +40,7 @@ pub struct World {
     mail: BTreeMap<(Mono, u64), Letter>,
     letters: u64,
     finishing: BTreeMap<RunId, bool>,
-    /// The daemon dies when it has performed so many actions of its next answer.
+    /// The daemon dies when it has performed so many actions.
     dies_after: Option<usize>,
     begins: Option<Mono>,
     tickets: u64,
@@ -134,6 +135,15 @@ impl World {
         }
         self.laws.signal_verb = false;
         Some(ticket)
+    }
+
+    /// The first run that lives grows above its cap, or the kernel kills one of its tree for its limit.
+    pub fn memory_is_short(&mut self, killed: bool) {
+        let live = |(_, kept): &(&RunId, &Kept)| kept.state == HeldState::Live;
+        let Some(run) = self.kernel.table.iter().find(live).map(|(run, _)| *run) else { return };
+        let event = if killed { Event::OomKill { run } } else { over_cap(run) };
+        let heading = words::event(&event, |run| self.laws.shown(run));
+        self.handle(&heading, event);
     }
 
     /// Somebody tells stead to end.
@@ -280,12 +290,9 @@ impl World {
     }
 
     fn perform(&mut self, actions: Vec<Action>) {
-        let deadly = self.dies_after.filter(|_| !actions.is_empty()).is_some();
         for action in actions {
-            match &mut self.dies_after {
-                Some(0) => break,
-                Some(left) => *left -= 1,
-                None => {}
+            if self.dies_after == Some(0) {
+                return self.daemon_dies();
             }
             let line = words::action(&action, |run| self.laws.shown(run));
             self.says(&line);
@@ -293,9 +300,10 @@ impl World {
                 self.laws.performed(self.now, &action, (&self.kernel, &self.disk, fleet), &self.transcript);
             }
             self.act(action);
-        }
-        if deadly {
-            self.daemon_dies();
+            self.dies_after = self.dies_after.map(|left| left - 1);
+            if self.dies_after == Some(0) {
+                return self.daemon_dies();
+            }
         }
     }
 
@@ -330,7 +338,8 @@ impl World {
                 self.answer(ticket, &Ok(Reply { changes: vec![saved], ..Reply::default() }));
             }
             Action::Reply { ticket, result } => self.answer(ticket, &result),
-            Action::Flush { .. } | Action::Release { .. } => {}
+            Action::Flush { ticket, .. } => self.answer(ticket, &Ok(Reply::default())),
+            Action::Release { .. } => {}
             Action::Bye => {
                 self.laws.bye(&self.kernel, &self.transcript);
                 self.fleet = None;
@@ -374,7 +383,10 @@ impl World {
             held: self.kernel.inventory(),
             tails: tails(self.disk.journal.iter().cloned())
                 .into_iter()
-                .map(|(id, tail)| (id, Tail { last: through_json(&tail.last), last_end: through_json(&tail.last_end) }))
+                .map(|(id, Tail { last, last_end, open })| {
+                    let (last, last_end) = (through_json(&last), through_json(&last_end));
+                    (id, Tail { last, last_end, open: through_json(&open) })
+                })
                 .collect(),
         };
         for held in &found.held {

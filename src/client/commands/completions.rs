@@ -3,11 +3,10 @@
 use crate::client::Outcome;
 use crate::client::cli::{Cli, CompletionsArgs};
 use crate::client::render::screen;
-use clap::CommandFactory;
 
 pub fn run(args: &CompletionsArgs) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "stead", &mut script);
+    clap_complete::generate(args.shell, &mut Cli::definition(), "stead", &mut script);
     screen::print(&String::from_utf8_lossy(&script))?;
     Ok(0)
 }

@@ -81,12 +81,14 @@ impl Context {
         view.map_err(|refusal| self.or_elsewhere(refusal, &targets))
     }
 
-    /// An app that is not here may be in another user's stead.
+    /// An app that is not here may be in another user's stead, and a file is no app.
     fn or_elsewhere(&self, mut refusal: Refusal, targets: &[String]) -> Refusal {
-        if refusal.kind == RefusalKind::NoSuchApp
-            && let Some(elsewhere) = targets.iter().find_map(|target| self.daemon.home.elsewhere(target))
-        {
-            refusal.hint = Some(refusal.hint.map_or(elsewhere.clone(), |hint| format!("{hint}; {elsewhere}")));
+        if refusal.kind == RefusalKind::NoSuchApp {
+            let is_file = targets.iter().any(|target| target.ends_with(".yaml") || target.ends_with(".yml"));
+            let file = is_file.then(|| "a file is for `stead start`; other verbs take names".to_owned());
+            let elsewhere = targets.iter().find_map(|target| self.daemon.home.elsewhere(target));
+            let hints: Vec<String> = [refusal.hint.take(), file, elsewhere].into_iter().flatten().collect();
+            refusal.hint = (!hints.is_empty()).then(|| hints.join("\n"));
         }
         refusal
     }

@@ -21,7 +21,8 @@ impl Page<'_> {
 
     fn painted(&mut self, label: &str, style: Style, value: impl AsRef<str>) {
         let label = self.screen.paint(Style::Dim, format!("  {label:<15}"));
-        let value = self.screen.paint(style, text::plain(value.as_ref()));
+        let value = text::hang(self.screen, 18, &text::plain(value.as_ref()));
+        let value = self.screen.paint(style, value);
         self.lines.push_str(&format!("{label} {value}\n"));
     }
 
@@ -111,7 +112,7 @@ fn last_end(page: &mut Page<'_>, now: Wall, one: &Description) {
     page.line("ended", ago(now, record.ended_at));
     page.line("then", &record.next.reason);
     if record.left_behind > 0 {
-        page.line("left behind", format!("{} processes of its tree", record.left_behind));
+        page.line("left behind", left_behind(record.left_behind));
     }
     page.line("all ends", format!("`stead why {}`", one.view.name));
 }
@@ -179,6 +180,12 @@ fn logs(page: &mut Page<'_>, one: &Description) {
     }
 }
 
+/// Processes that outlived the main one.
+#[must_use]
+pub fn left_behind(count: u32) -> String {
+    if count == 1 { "1 process of its tree".into() } else { format!("{count} processes of its tree") }
+}
+
 /// The tree, children below their parents.
 fn processes(page: &mut Page<'_>, one: &Description) {
     let known = |pid| one.tree.iter().any(|process| process.pid == pid);
@@ -233,6 +240,7 @@ pub mod tests {
                 logs: Logs::default(),
                 pid_file: None,
                 max_memory_restart: None,
+                allowance: crate::core::spec::Allowance::default(),
                 listen: Vec::new(),
             },
             out_file: Some("/home/logs/web.out.log".into()),

@@ -112,7 +112,7 @@ pub fn note(text: &str) {
     let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
-/// `error: …`, then `hint: …`.
+/// `error: …`, then `hint: …` for each line of the hint.
 pub fn complain(screen: &Screen, refusal: &Refusal) {
     note(&complaint(screen, &refusal.error, refusal.hint.as_deref()));
 }
@@ -121,8 +121,8 @@ pub fn complain(screen: &Screen, refusal: &Refusal) {
 #[must_use]
 pub fn complaint(screen: &Screen, error: &str, hint: Option<&str>) -> String {
     let mut lines = format!("{} {}\n", screen.paint(Style::Alarm, "error:"), text::plain_lines(error));
-    if let Some(hint) = hint {
-        lines.push_str(&format!("{} {}\n", screen.paint(Style::Bold, "hint:"), text::plain_lines(hint)));
+    for hint in hint.unwrap_or_default().lines() {
+        lines.push_str(&format!("{} {}\n", screen.paint(Style::Bold, "hint:"), text::plain(hint)));
     }
     lines
 }
@@ -147,10 +147,10 @@ pub mod tests {
     }
 
     #[test]
-    fn an_error_and_its_hint_are_two_lines() {
+    fn an_error_and_each_hint_are_a_line() {
         assert_eq!(
-            complaint(&plain(80), "no app, namespace or id `x\u{1b}[2J`", Some("`stead list` shows what there is")),
-            "error: no app, namespace or id `x^[[2J`\nhint: `stead list` shows what there is\n"
+            complaint(&plain(80), "no app, namespace or id `x\u{1b}[2J`", Some("`stead list` shows it\nor ask")),
+            "error: no app, namespace or id `x^[[2J`\nhint: `stead list` shows it\nhint: or ask\n"
         );
     }
 

@@ -1,5 +1,6 @@
 //! Text that others wrote: what apps print and name must not drive the terminal.
 
+use super::screen::Screen;
 use std::borrow::Cow;
 use unicode_width::UnicodeWidthChar;
 
@@ -123,6 +124,16 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
+/// What stands behind a label of `indent` columns: wrapped below itself on a terminal, one line elsewhere, where it is searched.
+#[must_use]
+pub fn hang(screen: &Screen, indent: usize, text: &str) -> String {
+    let room = screen.width.saturating_sub(indent);
+    if !screen.is_terminal || room < 20 || width(text) <= room {
+        return text.to_owned();
+    }
+    wrap(text, room).join(&format!("\n{}", " ".repeat(indent)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +165,11 @@ mod tests {
     fn long_text_is_broken_at_blanks() {
         assert_eq!(wrap("one two three four", 9), ["one two", "three", "four"]);
         assert_eq!(wrap("unbreakable", 4), ["unbreakable"]);
+        let screen = Screen { width: 24, height: Some(24), color: false, is_terminal: true };
+        assert_eq!(hang(&screen, 4, "one two three four five"), "one two three four\n    five");
+        assert_eq!(
+            hang(&Screen { is_terminal: false, ..screen }, 4, "one two three four five"),
+            "one two three four five"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! `stead why`: how often, by which cause, and the newest ends with their evidence.
 
+use super::describe::left_behind;
 use super::moment::{ago, local, since};
 use super::screen::{Screen, Style};
 use super::table::{self, Column, Cut, cell};
@@ -17,13 +18,14 @@ pub fn page(screen: &Screen, now: Wall, view: &WhyView) -> String {
         return format!("{}: no run has ended\n", screen.paint(Style::Bold, &name));
     }
     let since = view.since.map_or(String::new(), |at| format!(" since {}", local(at)));
-    let mut lines = format!(
-        "{}: {} ended{since}: {} unplanned, {} planned\n\n",
-        screen.paint(Style::Bold, &name),
+    let sums = format!(
+        "{} ended{since}: {} unplanned, {} planned",
         if view.total == 1 { "1 run has".to_owned() } else { format!("{} runs have", view.total) },
         view.unplanned,
         view.planned
     );
+    let sums = text::hang(screen, text::width(&name) + 2, &sums);
+    let mut lines = format!("{}: {sums}\n\n", screen.paint(Style::Bold, &name));
     lines.push_str(&causes(screen, now, view));
     for record in &view.records {
         lines.push('\n');
@@ -60,15 +62,12 @@ fn causes(screen: &Screen, now: Wall, view: &WhyView) -> String {
 fn end(screen: &Screen, now: Wall, record: &Record) -> String {
     let style = if record.planned { Style::Bold } else { Style::Red };
     let run = text::plain(&record.run);
-    let mut lines = format!(
-        "{}  {}: {}\n",
-        screen.paint(Style::Bold, run),
-        screen.paint(style, record.cause.word()),
-        text::plain(&record.summary)
-    );
+    let cause = record.cause.word();
+    let summary = text::hang(screen, text::width(&run) + cause.len() + 4, &text::plain(&record.summary));
+    let mut lines = format!("{}  {}: {summary}\n", screen.paint(Style::Bold, run), screen.paint(style, cause));
     let mut line = |label: &str, value: &str| {
         let label = screen.paint(Style::Dim, format!("  {label:<11}"));
-        lines.push_str(&format!("{label} {}\n", text::plain(value)));
+        lines.push_str(&format!("{label} {}\n", text::hang(screen, 14, &text::plain(value))));
     };
     line("ended", &ago(now, record.ended_at));
     if record.confidence != Confidence::Certain {
@@ -82,7 +81,7 @@ fn end(screen: &Screen, now: Wall, record: &Record) -> String {
         line("memory", &memory);
     }
     if record.left_behind > 0 {
-        line("left behind", &format!("{} processes of its tree", record.left_behind));
+        line("left behind", &left_behind(record.left_behind));
     }
     line("then", &next(record));
     for said in &record.evidence.kernel_log {
@@ -113,4 +112,70 @@ fn next(record: &Record) -> String {
         (NextAction::Delete, _) => "deleted".into(),
     };
     if next.reason.is_empty() { what } else { format!("{what}: {}", next.reason) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::list::tests::{NOW, record};
+    use super::super::screen::tests::plain;
+    use super::*;
+    use crate::core::record::{Cause, Exception, Tally};
+
+    fn why(records: Vec<Record>) -> WhyView {
+        let mut tally = Tally::default();
+        // Newest first in the view, counted as they came.
+        records.iter().rev().for_each(|record| tally.count(record));
+        let Tally { total, planned, unplanned, since, by_cause, .. } = Tally::merged([&tally]);
+        WhyView { name: "api".into(), total, planned, unplanned, since, by_cause, records }
+    }
+
+    #[test]
+    fn an_end_is_told_with_its_evidence_and_what_came_next() {
+        let mut locked = record("api#2", Cause::ExitCode, "OperationalError: database is locked after 1m 1s", 5_000);
+        locked.signature = Some("OperationalError: database is locked".into());
+        locked.memory.peak_bytes = Some(84 << 20);
+        locked.evidence.exception = Some(Exception {
+            kind: "OperationalError".into(),
+            message: "database is locked".into(),
+            location: Some("store.py:41".into()),
+        });
+        locked.evidence.stderr_tail = vec!["Traceback:".into(), "\u{1b}[2Jlocked".into()];
+        let shown = end(&plain(80), NOW, &locked);
+        let expected = format!(
+            "\
+api#2  exit-code: OperationalError: database is locked after 1m 1s
+  ended       {} (5 s ago)
+  exception   OperationalError: database is locked at store.py:41
+  memory      peak 84M
+  then        restart at once: autorestart
+  | Traceback:
+  | ^[[2Jlocked
+",
+            local(locked.ended_at)
+        );
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn ends_are_counted_by_cause_and_older_ones_are_not_hidden() {
+        let mut view = why(vec![
+            record("api#3", Cause::ExitCode, "exited with code 1 after 1m 1s", 5_000),
+            record("api#2", Cause::ExitCode, "exited with code 1 after 1m 1s", 90_000),
+            record("api#1", Cause::OomKill, "killed by the kernel after 1m 1s", 400_000),
+        ]);
+        view.records.truncate(1);
+        let shown = page(&plain(80), NOW, &view);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[0].starts_with("api: 3 runs have ended since "), "{shown}");
+        assert!(lines[0].ends_with(": 3 unplanned, 0 planned"), "{shown}");
+        assert!(lines[2].starts_with("count  cause            last  first"), "{shown}");
+        assert!(lines[3].starts_with("    2  exit-code     5 s ago  "), "{shown}");
+        assert!(lines[4].starts_with("    1  oom-kill   6m 40s ago  "), "{shown}");
+        assert_eq!(lines.last().unwrap(), &"2 older; `stead why api --last 3` shows all");
+    }
+
+    #[test]
+    fn nothing_has_ended() {
+        assert_eq!(page(&plain(80), NOW, &why(Vec::new())), "api: no run has ended\n");
+    }
 }

@@ -69,14 +69,17 @@ impl Layout {
         let mut layout = Layout::default();
         for line in cgroup.lines() {
             let mut fields = line.splitn(3, ':');
-            let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+            let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+                continue;
+            };
             if controllers.is_empty() {
                 layout.v2 = mounts.iter().filter(|mount| mount.v2).find_map(|mount| mount.place(path));
                 continue;
             }
             for controller in Controller::ALL {
                 if controllers.split(',').any(|name| name == controller.word()) {
-                    let of = |mount: &&Mount| !mount.v2 && mount.options.iter().any(|option| option == controller.word());
+                    let of =
+                        |mount: &&Mount| !mount.v2 && mount.options.iter().any(|option| option == controller.word());
                     if let Some(place) = mounts.iter().filter(of).find_map(|mount| mount.place(path)) {
                         layout.v1.insert(controller, place);
                     }
@@ -151,7 +154,10 @@ mod tests {
             "0::/system.slice/stead.service\n",
             "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
         );
-        assert_eq!(layout, Layout { v1: BTreeMap::new(), v2: Some(place("/sys/fs/cgroup", "system.slice/stead.service")) });
+        assert_eq!(
+            layout,
+            Layout { v1: BTreeMap::new(), v2: Some(place("/sys/fs/cgroup", "system.slice/stead.service")) }
+        );
     }
 
     #[test]
@@ -167,7 +173,9 @@ mod tests {
 
     #[test]
     fn garbage_is_no_hierarchy() {
-        for (cgroup, mounts) in [("", ""), ("x", "y"), ("0::/a", "30 23 - cgroup2"), ("4:memory", "a b c d e - cgroup x")] {
+        for (cgroup, mounts) in
+            [("", ""), ("x", "y"), ("0::/a", "30 23 - cgroup2"), ("4:memory", "a b c d e - cgroup x")]
+        {
             assert_eq!(Layout::parse(cgroup, mounts), Layout::default());
         }
     }

@@ -1,14 +1,13 @@
 //! The group of one run: fresh, so that its counters begin at zero; joined before exec; gone when its record is written.
 
 use super::layout::Controller;
-use super::site::{Site, make, remove};
+use super::site::{Site, make};
 use super::{Error, v1, v2};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// What a leaf allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,10 +55,19 @@ pub struct OomKills {
 }
 
 impl Leaf {
-    /// The leaf of this name as it stands; nothing is made.
+    /// The leaf of this name as a daemon before us made it.
     #[must_use]
-    pub fn at(site: &Site, name: &str) -> Leaf {
-        let v1 = |controller| site.v1.get(&controller).map(|folder: &PathBuf| folder.join(name));
+    pub fn found(site: &Site, name: &str) -> Leaf {
+        let mut leaf = Leaf::at(site, name, &Controller::ALL);
+        leaf.folders.retain(|folder| folder.exists());
+        leaf
+    }
+
+    /// The leaf of this name in the hierarchies of these controllers and in the v2 tree; nothing is made.
+    fn at(site: &Site, name: &str, controllers: &[Controller]) -> Leaf {
+        let v1 = |controller: Controller| {
+            site.v1.get(&controller).filter(|_| controllers.contains(&controller)).map(|folder| folder.join(name))
+        };
         let tree = site.v2.as_ref().map(|folder| folder.join(name));
         let memory = match (v1(Controller::Memory), &tree) {
             (Some(folder), _) => Some(Memory::V1(v1::Memory::at(&folder))),
@@ -77,10 +85,14 @@ impl Leaf {
     /// # Errors
     /// What could not be made or set; nothing of it is left.
     pub fn make(site: &Site, name: &str, limits: &Limits) -> Result<Leaf, Error> {
-        let leaf = Leaf::at(site, name);
-        let made = leaf.folders.iter().try_for_each(|folder| make(folder)).and_then(|()| leaf.limit(site, name, limits));
+        let mut controllers = vec![Controller::Memory];
+        controllers.extend(limits.pids.map(|_| Controller::Pids));
+        controllers.extend(limits.cpu.map(|_| Controller::Cpu));
+        let leaf = Leaf::at(site, name, &controllers);
+        let made =
+            leaf.folders.iter().try_for_each(|folder| make(folder)).and_then(|()| leaf.limit(site, name, limits));
         if let Err(error) = made {
-            leaf.remove(Duration::ZERO);
+            let _ = leaf.remove();
             return Err(error);
         }
         Ok(leaf)
@@ -131,19 +143,34 @@ impl Leaf {
     ///
     /// # Errors
     /// Of open(2).
-    pub fn join(&self) -> io::Result<Join> {
+    pub fn join(&self) -> Result<Join, Error> {
+        let failed = |folder: &PathBuf| {
+            let path = folder.clone();
+            move |source: io::Error| Error::Io { path, source }
+        };
         let tree = self.tree.as_ref().map(v2::Group::folder);
         let mut join = Join::default();
         for folder in &self.folders {
             if tree == Some(folder.as_path()) {
-                let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(folder)?;
+                let opened = OpenOptions::new()
+                    .read(true)
+                    .custom_flags(libc::O_DIRECTORY)
+                    .open(folder)
+                    .map_err(failed(folder))?;
                 join.into = Some(opened.into());
             } else {
                 // Not `cgroup.procs`: after a quiet moment that takes 10 ms where this takes 0.05.
-                join.tasks.push(OpenOptions::new().write(true).open(folder.join("tasks"))?.into());
+                join.tasks
+                    .push(OpenOptions::new().write(true).open(folder.join("tasks")).map_err(failed(folder))?.into());
             }
         }
         Ok(join)
+    }
+
+    /// Is there any group of it?
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        !self.folders.is_empty()
     }
 
     /// Does the kernel count this leaf's memory?
@@ -160,13 +187,13 @@ impl Leaf {
         }
     }
 
-    /// Bytes in use less the file pages that the kernel takes back before it kills anybody.
+    /// Bytes in use less the page cache of files, which the kernel takes back before it kills anybody.
     pub fn working_set(&self) -> Option<u64> {
         let cache = match self.memory.as_ref()? {
-            Memory::V1(group) => group.total_inactive_file().ok()?,
-            Memory::V2(group) => group.inactive_file().ok()?,
+            Memory::V1(group) => group.file_cache().ok()?,
+            Memory::V2(group) => group.file_cache().ok()?,
         };
-        Some(self.usage()?.saturating_sub(cache.unwrap_or(0)))
+        Some(self.usage()?.saturating_sub(cache))
     }
 
     /// The most that was in use, page cache among it; `None` where the kernel does not keep it.
@@ -213,19 +240,25 @@ impl Leaf {
         self.tree.as_ref().is_some_and(|group| group.kill().is_ok())
     }
 
-    /// Removes it, with whatever is still in it.
-    pub fn remove(&self, patience: Duration) {
-        for folder in &self.folders {
-            if let Err(error) = remove(folder, patience) {
-                tracing::warn!(%error, folder = %folder.display(), "a group could not be removed");
-            }
-        }
+    /// Removes it; `false` where something is still in it.
+    #[must_use]
+    pub fn remove(&self) -> bool {
+        let stays = |folder: &&PathBuf| match std::fs::remove_dir(folder) {
+            Ok(()) => false,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        // Counted, so that all are tried whatever becomes of the first.
+        self.folders.iter().filter(stays).count() == 0
     }
 }
 
 /// The name of a run's leaf: no path, and different for every run of a home.
 #[must_use]
 pub fn name(instance: &str, run: u64) -> String {
-    let safe: String = instance.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' }).take(60).collect();
+    let safe: String = instance
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' })
+        .take(60)
+        .collect();
     format!("{safe}.{run}")
 }

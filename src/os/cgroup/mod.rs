@@ -46,7 +46,9 @@ fn write(folder: &Path, file: &str, text: &str) -> Result<(), Error> {
     let path = folder.join(file);
     // Without O_CREAT: in a folder that is no group nothing is to be made.
     let written = std::fs::OpenOptions::new().write(true).open(&path);
-    written.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes())).map_err(|source| Error::Io { path, source })
+    written
+        .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()))
+        .map_err(|source| Error::Io { path, source })
 }
 
 fn number(folder: &Path, file: &str) -> Result<u64, Error> {
@@ -64,6 +66,20 @@ fn keyed(folder: &Path, file: &str, key: &str) -> Result<Option<u64>, Error> {
         }
     }
     Ok(None)
+}
+
+/// The sum of some keys of a `memory.stat`; a key that an old kernel lacks counts nothing.
+fn sum(folder: &Path, keys: &[&str]) -> Result<u64, Error> {
+    let text = read(folder, "memory.stat")?;
+    let mut total = 0u64;
+    for line in text.lines() {
+        let (name, value) = line.split_once(' ').ok_or_else(|| garbage(folder, "memory.stat", line))?;
+        let value: u64 = value.trim().parse().map_err(|_| garbage(folder, "memory.stat", line))?;
+        if keys.contains(&name) {
+            total = total.saturating_add(value);
+        }
+    }
+    Ok(total)
 }
 
 /// The pids of a `cgroup.procs` or `tasks` file.

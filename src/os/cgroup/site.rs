@@ -68,6 +68,12 @@ impl Site {
         site
     }
 
+    /// Is there anything to make a leaf in?
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.has(Controller::Memory) || self.v2.is_some()
+    }
+
     /// Do leaves have this controller?
     #[must_use]
     pub fn has(&self, controller: Controller) -> bool {
@@ -156,7 +162,9 @@ fn make_v1(controller: Controller, place: &Place, name: &str) -> Result<PathBuf,
 /// mkdir(2); a group that is there is fine.
 pub(super) fn make(folder: &Path) -> Result<(), Error> {
     match std::fs::create_dir(folder) {
-        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => Err(Error::Io { path: folder.to_owned(), source }),
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::Io { path: folder.to_owned(), source })
+        }
         _ => Ok(()),
     }
 }
@@ -179,7 +187,7 @@ fn clear(folder: &Path, except: Option<&str>) -> io::Result<()> {
 }
 
 /// Kills what is in a group and removes it. One that is still busy (a zombie, a late exit) is tried again until the time is over.
-pub(super) fn remove(folder: &Path, patience: Duration) -> io::Result<()> {
+fn remove(folder: &Path, patience: Duration) -> io::Result<()> {
     let until = crate::os::clock::precise() + patience;
     loop {
         match std::fs::remove_dir(folder) {
@@ -200,11 +208,12 @@ pub(super) fn remove(folder: &Path, patience: Duration) -> io::Result<()> {
 }
 
 /// `stead-` and a number made of the home (FNV-1a), so that two homes never meet and one home always finds its own.
-fn name(home: &Path) -> String {
+#[must_use]
+pub fn name(home: &Path) -> String {
     let bytes = home.as_os_str().as_encoded_bytes();
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("stead-{hash:016x}")
 }
 

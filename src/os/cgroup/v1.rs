@@ -1,6 +1,6 @@
 //! A group of a v1 hierarchy. Source: the kernel's `admin-guide/cgroup-v1/memory.rst` and `pids.rst`.
 
-use super::{Error, Limit, keyed, number, pids, write};
+use super::{Error, Limit, keyed, number, pids, sum, write};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -41,9 +41,10 @@ impl Memory {
         Ok(if bytes >= UNLIMITED { Limit::None } else { Limit::At(bytes) })
     }
 
-    /// File pages that nobody used for a while, the whole tree's: the kernel takes them back before it kills anybody. Bytes.
-    pub fn total_inactive_file(&self) -> Result<Option<u64>, Error> {
-        keyed(&self.folder, "memory.stat", "total_inactive_file")
+    /// `total_inactive_file` and `total_active_file` of memory.stat: the page cache of files, the whole tree's. The kernel takes it
+    /// back before it kills anybody. tmpfs and shared memory are not in it. Bytes.
+    pub fn file_cache(&self) -> Result<u64, Error> {
+        sum(&self.folder, &["total_inactive_file", "total_active_file"])
     }
 
     /// Kills by the kernel in this very group (v1 does not count those of groups below).
@@ -91,7 +92,8 @@ impl Memory {
     pub fn usage_event(&self, bytes: u64) -> Result<OwnedFd, Error> {
         let path = self.folder.join("memory.usage_in_bytes");
         let io = |source| Error::Io { path: path.clone(), source };
-        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| io(errno.into()))?;
+        let event =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|errno| io(errno.into()))?;
         let file = File::open(&path).map_err(io)?;
         let line = format!("{} {} {bytes}", event.as_raw_fd(), file.as_raw_fd());
         write(&self.folder, "cgroup.event_control", &line)?;
@@ -172,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn total_inactive_file() {
-        let group = folder(&[("memory.stat", "cache 1\ninactive_file 2\ntotal_inactive_file 4096\n")]);
-        assert_eq!(Memory::at(group.path()).total_inactive_file().unwrap(), Some(4096));
-        assert_eq!(Memory::at(folder(&[("memory.stat", "cache 1\n")]).path()).total_inactive_file().unwrap(), None);
-        fails("memory.stat", |path| Memory::at(path).total_inactive_file());
+    fn file_cache() {
+        let text = "cache 1\ninactive_file 2\ntotal_inactive_file 4096\ntotal_active_file 100\n";
+        assert_eq!(Memory::at(folder(&[("memory.stat", text)]).path()).file_cache().unwrap(), 4196);
+        assert_eq!(Memory::at(folder(&[("memory.stat", "cache 1\n")]).path()).file_cache().unwrap(), 0);
+        fails("memory.stat", |path| Memory::at(path).file_cache());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A group of the v2 tree. Source: the kernel's `admin-guide/cgroup-v2.rst`.
 
-use super::{Error, Limit, garbage, keyed, number, pids, read, write};
+use super::{Error, Limit, garbage, keyed, number, pids, read, sum, write};
 use std::path::{Path, PathBuf};
 
 /// A group; which files it has depends on its controllers.
@@ -94,9 +94,10 @@ impl Group {
         }
     }
 
-    /// File pages that nobody used for a while. Bytes.
-    pub fn inactive_file(&self) -> Result<Option<u64>, Error> {
-        keyed(&self.folder, "memory.stat", "inactive_file")
+    /// `inactive_file` and `active_file` of memory.stat: the page cache of files. The kernel takes it back before it kills anybody.
+    /// tmpfs and shared memory are not in it. Bytes.
+    pub fn file_cache(&self) -> Result<u64, Error> {
+        sum(&self.folder, &["inactive_file", "active_file"])
     }
 
     /// What happened at limits and for lack of memory.
@@ -196,10 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn inactive_file() {
-        let (_folder, group) = group("memory.stat", "anon 1\ninactive_file 4096\n");
-        assert_eq!(group.inactive_file().unwrap(), Some(4096));
-        fails("memory.stat", |path| Group::at(path).inactive_file());
+    fn file_cache() {
+        let (_folder, group) = group("memory.stat", "anon 1\ninactive_file 4096\nactive_file 100\nshmem 7\n");
+        assert_eq!(group.file_cache().unwrap(), 4196);
+        fails("memory.stat", |path| Group::at(path).file_cache());
     }
 
     #[test]

@@ -1,0 +1,154 @@
+//! Whatever reaches the disk or a socket, in its oldest form. The files in `fixtures/` are never rewritten: a field that is new
+//! must have a default, one that is gone must be passed over.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::fmt::Debug;
+use stead::core::action::{Entry, Line};
+use stead::core::clock::{Mono, Now, Wall};
+use stead::core::event::RunNote;
+use stead::core::fleet::Fleet;
+use stead::core::name::RunId;
+use stead::core::record::{Cause, NextAction};
+use stead::core::recover::{Found, Held, HeldState, WANTED_VERSION, Wanted, tails};
+use stead::core::spec::{KillMode, Signal};
+use stead::core::view::Status;
+use stead::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
+
+const STATE: &str = include_str!("fixtures/state-v1.json");
+const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
+const FROM_KEEPER: &str = include_str!("fixtures/from-keeper-v1.jsonl");
+const FROM_DAEMON: &str = include_str!("fixtures/from-daemon-v1.jsonl");
+
+#[test]
+fn the_wanted_set_of_version_1_is_read() {
+    let wanted: Wanted = serde_json::from_str(STATE).unwrap();
+    assert!(wanted.version <= WANTED_VERSION);
+    let api = &wanted.apps[0];
+    assert_eq!((api.spec.name.as_str(), api.count, api.instances.len()), ("api", 2, 2));
+    assert_eq!(api.spec.policy.stop_exit_codes.first(), Some(&3));
+    assert_eq!((api.spec.stop.kill_signal, api.spec.stop.kill_mode), (Signal::INT, KillMode::Tree));
+    assert_eq!(wanted.environments[api.environment]["PATH"], "/usr/bin");
+    assert_eq!(wanted.apps[1].spec.instances, None);
+}
+
+#[test]
+fn the_journal_of_version_1_is_read() {
+    let lines: Vec<Line> = JOURNAL.lines().map(read).collect();
+    assert_eq!(lines.len(), JOURNAL.lines().count());
+    let ends = lines.iter().filter_map(|line| match &line.entry {
+        Entry::End { record, .. } => Some((record.run.as_str(), record.cause, record.next.action)),
+        Entry::Start { .. } | Entry::Reset { .. } | Entry::Asked { .. } => None,
+    });
+    assert_eq!(
+        ends.collect::<Vec<_>>(),
+        [
+            ("job#1", Cause::Success, NextAction::Stop),
+            ("api-0#1", Cause::CoreDump, NextAction::Restart),
+            ("api-1#1", Cause::Manual, NextAction::Stop),
+            ("job#2", Cause::Success, NextAction::Stop),
+        ]
+    );
+}
+
+#[test]
+fn the_messages_of_version_1_are_read_and_said_in_the_same_words() {
+    assert_eq!((OLDEST, PROTOCOL), (1, 1), "a new version gets fixtures of its own, and the old ones stay");
+    for text in FROM_KEEPER.lines() {
+        let message: FromKeeper = read(text);
+        assert_ne!(message, FromKeeper::Unknown, "{text}");
+        assert!(covers(&serde_json::to_value(&message).unwrap(), &read(text)), "{message:?}");
+        if let FromKeeper::Run { note, .. } = &message {
+            let core: RunNote = serde_json::from_value(note["core"].clone()).unwrap();
+            assert!(covers(&serde_json::to_value(core).unwrap(), &note["core"]), "{note}");
+        }
+    }
+    for text in FROM_DAEMON.lines() {
+        let message: FromDaemon = read(text);
+        assert_ne!(message, FromDaemon::Unknown, "{text}");
+        assert!(covers(&serde_json::to_value(&message).unwrap(), &read(text)), "{message:?}");
+    }
+}
+
+#[test]
+fn messages_that_are_not_known_are_passed_over() {
+    assert_eq!(read::<FromKeeper>("{\"say\": \"sing\", \"song\": [1, 2]}"), FromKeeper::Unknown);
+    assert_eq!(read::<FromDaemon>("{\"say\": \"dance\"}"), FromDaemon::Unknown);
+}
+
+#[test]
+fn fields_that_are_not_known_are_passed_over() {
+    same_with_new_fields::<Wanted>(STATE);
+    JOURNAL.lines().for_each(same_with_new_fields::<Line>);
+    FROM_KEEPER.lines().for_each(same_with_new_fields::<FromKeeper>);
+    FROM_DAEMON.lines().for_each(same_with_new_fields::<FromDaemon>);
+}
+
+/// A home of version 1 and a keeper of version 1: the present daemon goes on where that of then left.
+#[test]
+fn a_home_of_version_1_is_taken_over() {
+    let lines = JOURNAL.lines().map(read::<Line>);
+    let live = FROM_KEEPER.lines().map(read::<FromKeeper>).filter_map(|message| match message {
+        FromKeeper::Run { run, pid, started, state: State::Live, note } => {
+            let note = serde_json::from_value(note["core"].clone()).unwrap();
+            Some(Held { run, pid, started, state: HeldState::Live, note })
+        }
+        _ => None,
+    });
+    let found = Found {
+        wanted: serde_json::from_str(STATE).unwrap(),
+        boot_id: "boot-1".into(),
+        highest_run: RunId(9),
+        held: live.collect(),
+        tails: tails(lines),
+    };
+    let now = Now { mono: Mono(20_000), wall: Wall(1_800_000_020_000) };
+    let (fleet, _) = Fleet::recover(2, now, found);
+    let seen: Vec<(&str, Status, u64)> =
+        fleet.instances().map(|one| (one.name.as_str(), one.status(), one.tally.total)).collect();
+    assert_eq!(
+        seen,
+        [("api-0", Status::Online, 1), ("api-1", Status::Stopping, 1), ("job", Status::Stopped, 0)],
+        "a job that was done is not done again"
+    );
+}
+
+/// Whoever knows only the oldest form finds all of it in what is said now.
+fn covers(now: &Value, oldest: &Value) -> bool {
+    match (now, oldest) {
+        (Value::Object(now), Value::Object(oldest)) => {
+            oldest.iter().all(|(key, value)| now.get(key).is_some_and(|now| covers(now, value)))
+        }
+        (now, oldest) => now == oldest,
+    }
+}
+
+/// Read with a field more in each of its structs, it is the same.
+fn same_with_new_fields<T: DeserializeOwned + PartialEq + Debug>(text: &str) {
+    let mut value: Value = read(text);
+    add_fields(&mut value);
+    assert_eq!(serde_json::from_value::<T>(value).unwrap(), read::<T>(text), "{text}");
+}
+
+fn add_fields(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(add_fields),
+        Value::Object(fields) => {
+            // Maps by the user's own keys, the choice of an enum, and what is opaque by contract.
+            let open = ["env", "environments", "limits", "note", "probe"];
+            let choices = ["start", "end", "reset", "asked", "code", "signal", "tcp", "unix", "ended", "failed"];
+            let choice = fields.len() == 1 && fields.keys().all(|key| choices.contains(&key.as_str()));
+            for (_, inside) in fields.iter_mut().filter(|(key, _)| !open.contains(&key.as_str())) {
+                add_fields(inside);
+            }
+            if !choice {
+                fields.insert("of_tomorrow".into(), Value::from(vec![1, 2]));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> T {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}

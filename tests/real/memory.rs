@@ -1,0 +1,275 @@
+//! Caps that hold: the leak in the main process, in a child, behind shared pages and page cache; the burst past the wall.
+
+use crate::harness::{Stead, eventually, is_alive};
+use serde_json::Value;
+
+const LEAK: &str = "\
+import sys, time
+rate, upto = float(sys.argv[1]), int(sys.argv[2])
+kept = []
+while True:
+    if len(kept) < upto:
+        kept.append(bytearray(b'x' * (1 << 20)))
+    time.sleep(1 / rate)
+";
+
+const MIB: u64 = 1 << 20;
+
+fn has_groups(stead: &Stead) -> bool {
+    let of = stead.json(["list", "--json"])[0]["memory_enforcement"].clone();
+    if of == "polling" {
+        println!("SKIPPED: no cgroup can be made here, so the kernel cannot keep a cap");
+    }
+    of != "polling"
+}
+
+fn first_end(stead: &Stead, name: &str) -> Value {
+    eventually(&format!("{name} has ended once"), || {
+        let all = stead.json(["why", name, "--json"]);
+        all["records"].as_array().unwrap().last().cloned().ok_or_else(|| all.to_string())
+    })
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+#[test]
+fn a_leak_is_ended_gracefully_at_its_cap() {
+    let stead = Stead::new();
+    stead.file("leak.py", LEAK);
+    stead.start("apps: [{name: leak, script: leak.py, args: 100 1000, max_memory_restart: 60M, restart_delay: 60s}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    let end = first_end(&stead, "leak");
+    assert_eq!(
+        (&end["cause"], &end["planned"], &end["confidence"]),
+        (&"memory-cap".into(), &false.into(), &"certain".into()),
+        "{end:#}"
+    );
+    assert_eq!((number(&end["memory"]["cap_bytes"]), number(&end["memory"]["wall_bytes"])), (60 * MIB, 75 * MIB));
+    let crossing = &end["evidence"]["cap_crossing"];
+    let usage = number(&crossing["usage_bytes"]);
+    assert!((60 * MIB..=69 * MIB).contains(&usage), "acted at {usage} bytes: {end:#}");
+    assert!(number(&end["memory"]["peak_bytes"]) <= 75 * MIB, "{end:#}");
+    assert!(crossing["processes"][0]["command"].as_str().unwrap().contains("leak.py"), "{end:#}");
+    assert!(end["evidence"]["cap_crossed_at"].is_string());
+    assert_eq!(end["signal"], "SIGINT", "python dies of the kill signal: {end:#}");
+}
+
+#[test]
+fn a_leak_in_a_child_counts() {
+    let stead = Stead::new();
+    stead.file("leak.py", LEAK);
+    stead.file("app.py", "import subprocess, sys, time\nsubprocess.Popen([sys.executable, 'leak.py', '100', '1000'])\nwhile True: time.sleep(1)\n");
+    stead.start("apps: [{name: parent, script: app.py, max_memory_restart: 60M, restart_delay: 60s}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    let end = first_end(&stead, "parent");
+    assert_eq!(end["cause"], "memory-cap", "{end:#}");
+    let biggest = end["evidence"]["cap_crossing"]["processes"][0]["command"].as_str().unwrap().to_owned();
+    assert!(biggest.contains("leak.py"), "{biggest}");
+}
+
+#[test]
+fn who_outruns_the_cap_dies_at_the_wall_and_alone() {
+    let stead = Stead::new();
+    stead.file("burst.py", "import time\nwhile True:\n    kept = b'x' * (800 << 20)\n");
+    stead.start(
+        "apps:\n  - {name: bystander, script: /bin/sleep, args: '1000', max_memory_restart: 50M}\n\
+         \x20 - {name: burst, script: burst.py, max_memory_restart: 50M, restart_delay: 60s}\n",
+    );
+    if !has_groups(&stead) {
+        return;
+    }
+    let bystander = stead.pid("bystander");
+    let end = first_end(&stead, "burst");
+    assert_eq!((&end["cause"], &end["confidence"]), (&"oom-kill".into(), &"certain".into()), "{end:#}");
+    assert!(number(&end["evidence"]["oom"]["own"]) >= 1, "{end:#}");
+    assert_eq!(end["evidence"]["oom"]["host"], 0);
+    assert_eq!(end["signal"], "SIGKILL");
+    assert!(number(&end["memory"]["peak_bytes"]) <= 63 * MIB, "{end:#}");
+    assert!(is_alive(bystander));
+}
+
+#[test]
+fn a_child_killed_at_the_wall_behind_a_shell_is_an_oom_kill_though_the_shell_exits_137() {
+    let stead = Stead::new();
+    stead.file("burst.py", "import time\nkept = b'x' * (800 << 20)\ntime.sleep(100)\n");
+    stead.file("app.sh", "#!/bin/sh\npython3 burst.py\nexit $?\n");
+    stead.start("apps: [{name: shell, script: ./app.sh, memory_max: 50M, restart_delay: 60s}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    let end = first_end(&stead, "shell");
+    assert_eq!(end["cause"], "oom-kill", "{end:#}");
+}
+
+#[test]
+fn pages_shared_by_workers_count_once() {
+    let stead = Stead::new();
+    stead.file(
+        "prefork.py",
+        "import os, time\nshared = bytearray(b'x' * (60 << 20))\nfor _ in range(6):\n    if os.fork() == 0:\n        sum(shared[::4096]); break\n\
+         print('ready', flush=True)\nwhile True: time.sleep(1)\n",
+    );
+    stead.start("apps: [{name: prefork, script: prefork.py, max_memory_restart: 150M}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    eventually("all workers are there", || {
+        let said = stead.log("prefork", "out");
+        if said.lines().count() == 7 { Ok(()) } else { Err(said) }
+    });
+    let one = stead.instance("prefork");
+    let used = number(&one["memory_bytes"]);
+    assert!((60 * MIB..150 * MIB).contains(&used), "its sum of RSS is above 400M: {one:#}");
+    assert_eq!((&one["restarts"], &one["processes"]), (&0.into(), &7.into()));
+}
+
+#[test]
+fn a_file_that_was_read_is_no_leak_and_a_leak_after_it_is_still_caught() {
+    let stead = Stead::new();
+    stead.file("leak.py", LEAK);
+    stead.file(
+        "reader.py",
+        "import os, sys\nwith open('big', 'wb') as f:\n    for _ in range(300): f.write(b'x' * (1 << 20))\n    f.flush(); os.fsync(f.fileno())\n\
+         for _ in range(2):\n    with open('big', 'rb') as f:\n        while f.read(1 << 20): pass\n\
+         print('read', flush=True)\nsys.argv[1:] = ['100', '1000']\nexec(open('leak.py').read())\n",
+    );
+    stead.start(
+        "apps: [{name: reader, script: reader.py, max_memory_restart: 100M, memory_max: 400M, restart_delay: 60s}]",
+    );
+    if !has_groups(&stead) {
+        return;
+    }
+    let end = first_end(&stead, "reader");
+    assert_eq!(stead.log("reader", "out"), "read\n", "it was ended while it read: {end:#}");
+    assert_eq!(end["cause"], "memory-cap", "{end:#}");
+    let usage = number(&end["evidence"]["cap_crossing"]["usage_bytes"]);
+    assert!(usage <= 130 * MIB, "acted at {usage}: {end:#}");
+}
+
+#[test]
+fn a_worker_may_die_under_its_master_where_the_policy_says_so() {
+    let stead = Stead::new();
+    stead.file(
+        "master.py",
+        "import os, time\npid = os.fork()\nif pid == 0:\n    kept = b'x' * (500 << 20)\n    os._exit(0)\n\
+         print('worker', os.waitpid(pid, 0)[1], flush=True)\nwhile True: time.sleep(1)\n",
+    );
+    stead.start("apps: [{name: master, script: master.py, memory_max: 60M, oom_policy: continue}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    eventually("the worker was killed", || match stead.log("master", "out") {
+        said if said == "worker 9\n" => Ok(()),
+        said => Err(said),
+    });
+    let one = stead.instance("master");
+    assert_eq!((&one["status"], &one["restarts"]), (&"online".into(), &0.into()));
+}
+
+#[test]
+fn a_cap_that_is_raised_holds_at_once_and_the_run_goes_on() {
+    let stead = Stead::new();
+    stead.file("leak.py", LEAK);
+    let file = |cap: &str| format!("apps: [{{name: app, script: leak.py, args: 1000 40, max_memory_restart: {cap}}}]");
+    stead.start(&file("80M"));
+    if !has_groups(&stead) {
+        return;
+    }
+    let pid = stead.pid("app");
+    stead.start(&file("200M"));
+    let one = stead.instance("app");
+    assert_eq!((number(&one["memory_cap_bytes"]), stead.pid("app")), (200 * MIB, pid), "{one:#}");
+    eventually("it holds its 40 MiB", || {
+        let one = stead.instance("app");
+        if number(&one["memory_bytes"]) > 40 * MIB { Ok(()) } else { Err(one.to_string()) }
+    });
+    stead.start(&file("20M"));
+    let end = first_end(&stead, "app");
+    assert_eq!(end["cause"], "memory-cap", "a cap below the usage is crossed: {end:#}");
+}
+
+#[test]
+fn a_fork_bomb_ends_at_pids_max() {
+    let stead = Stead::new();
+    stead.file(
+        "bomb.py",
+        "import os, time\nn = 0\ntry:\n    while True:\n        if os.fork() == 0: time.sleep(1000)\n        n += 1\nexcept OSError as error:\n\
+         \x20   print(n, error.errno, flush=True)\nwhile True: time.sleep(1)\n",
+    );
+    stead.start("apps: [{name: bomb, script: bomb.py, pids_max: 20}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    eventually("its fork fails", || match stead.log("bomb", "out") {
+        said if said == "19 11\n" => Ok(()),
+        said => Err(said),
+    });
+    assert_eq!(stead.instance("bomb")["processes"], 20);
+    stead.ok(["stop", "bomb"]);
+}
+
+#[test]
+fn one_that_escapes_by_a_double_fork_and_a_new_environment_is_stopped_with_its_tree() {
+    let stead = Stead::new();
+    stead.file("app.sh", "#!/bin/sh\nenv -i setsid sh -c 'setsid sleep 1000 & echo $!' \nexec sleep 1000\n");
+    stead.start("apps: [{name: app, script: ./app.sh}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    let escaped: i32 = eventually("it tells its pid", || {
+        let said = stead.log("app", "out");
+        said.trim().parse().map_err(|_| said)
+    });
+    assert!(is_alive(escaped));
+    stead.ok(["stop", "app"]);
+    assert!(!is_alive(escaped), "nothing in it names stead, and yet it is of the tree");
+}
+
+#[test]
+fn no_group_is_left_behind() {
+    let stead = Stead::new();
+    stead.start(
+        "apps: [{name: a, script: /bin/sleep, args: '1000'}, {name: b, script: /bin/false, autorestart: false}]",
+    );
+    stead.ok(["kill"]);
+    let mine = stead.groups();
+    assert!(mine.is_empty(), "{mine:?}");
+}
+
+#[test]
+fn an_ordinary_user_without_a_group_is_polled() {
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: only root can try to be another user");
+        return;
+    }
+    let stead = Stead::new();
+    let leak = stead.file("leak.py", LEAK);
+    let nobody = 65534;
+    // A copy of stead in a place that nobody can reach.
+    let binary = leak.with_file_name("stead");
+    std::fs::copy(env!("CARGO_BIN_EXE_stead"), &binary).unwrap();
+    stead.give_to(nobody);
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(&binary);
+        command.args(args).current_dir(&stead.work).env("STEAD_HOME", &stead.home).uid(nobody).gid(nobody);
+        crate::harness::said(command)
+    };
+    stead.file("ecosystem.yaml", "apps: [{name: leak, script: leak.py, interpreter: /usr/bin/python3, args: 40 1000, max_memory_restart: 60M, restart_delay: 60s}]");
+    let said = run(&["start"]);
+    assert_eq!(said.status, Some(0), "{said:#?}");
+    let view = |args: &[&str]| -> Value { serde_json::from_str(&run(args).stdout).unwrap() };
+    assert_eq!(view(&["list", "--json"])[0]["memory_enforcement"], "polling");
+    let end = eventually("it was ended", || {
+        let all = view(&["why", "leak", "--json"]);
+        all["records"].as_array().unwrap().last().cloned().ok_or_else(|| all.to_string())
+    });
+    assert_eq!(end["cause"], "memory-cap", "{end:#}");
+    assert_eq!(run(&["kill"]).status, Some(0));
+}
