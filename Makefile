@@ -14,7 +14,7 @@ demo: setup
 demo-stop:
 	$(STEAD) delete $$(sed -nE 's/.*name: ([a-z0-9-]+).*/\1/p' ecosystem.yaml.example)
 
-## All tests: pure simulation, then real processes.
+## All tests: pure simulation, real processes, guests with cgroup v2. docs/testing.md tells of them.
 test: setup
 	contrib/scripts/test.sh
 
