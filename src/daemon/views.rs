@@ -46,13 +46,14 @@ impl Meter {
         memory: &Memory,
         keeper: i32,
     ) -> BTreeMap<RunId, Usage> {
-        let snapshot = Snapshot::take();
-        let trees = runs.all(keeper, &snapshot);
+        let (snapshot, trees) = runs.all(keeper);
         self.looks.retain(|run, _| trees.contains_key(run));
+        let begun: BTreeMap<RunId, Mono> =
+            fleet.instances().filter_map(|one| one.run()).map(|life| (life.id, life.started.mono)).collect();
         let mut usages = BTreeMap::new();
         for (run, tree) in trees {
             let ticks = tree.iter().filter_map(|pid| snapshot.get(*pid)).map(|stat| stat.cpu_ticks).sum();
-            let started = fleet.instance_of(run).and_then(|one| one.run()).map_or(now.mono, |life| life.started.mono);
+            let started = begun.get(&run).copied().unwrap_or(now.mono);
             let shares = || tree.iter().filter_map(|pid| process::pss(*pid)).reduce(|sum, share| sum + share);
             usages.insert(
                 run,

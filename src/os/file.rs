@@ -32,6 +32,30 @@ pub fn read_memory_file(fd: OwnedFd) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads a file of /proc or of a cgroup. The kernel makes these texts while they are read, and hundreds are read in a row: std's question
+/// for the size, which such a file does not know, and its first small reads would cost more than the rest.
+///
+/// # Errors
+/// Of open(2) and read(2).
+pub fn read_kernel(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut text = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        match file.read(&mut text[length..]) {
+            Ok(0) => break,
+            Ok(n) => length += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if length == text.len() {
+            text.resize(2 * length, 0);
+        }
+    }
+    text.truncate(length);
+    Ok(text)
+}
+
 /// Puts `bytes` in the place of `path`: a reader sees the old file or the new one, and after a power cut the new one.
 ///
 /// # Errors
