@@ -4,7 +4,7 @@ use super::backoff;
 use super::clock::Millis;
 use super::event::{Exit, ExitStatus, Facts, Why};
 use super::record::{Actor, Cause, Confidence, Crossing, SpawnFailure};
-use super::spec::{Bytes, OomPolicy, Signal, Spec};
+use super::spec::{Bytes, OomPolicy, Signal, Spec, Stop};
 
 /// What a run's end is called.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,10 +205,8 @@ fn was_deaf(spec: &Spec, status: ExitStatus) -> bool {
 }
 
 fn deaf(spec: &Spec) -> String {
-    format!(
-        "; it did not end within kill_timeout {} of {} and was killed",
-        spec.stop.kill_timeout, spec.stop.kill_signal
-    )
+    let Stop { kill_signal, kill_timeout, .. } = &spec.stop;
+    format!("; it did not end by {kill_signal} and was killed (kill_timeout {kill_timeout})")
 }
 
 /// Of a fault of its own: nobody sends these to a process but itself and the kernel.
