@@ -126,7 +126,11 @@ impl Daemon {
                 match UnixStream::connect(self.home.socket()).await {
                     Ok(stream) => return Ok(stream),
                     Err(error) => match error.kind() {
-                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => self.start()?,
+                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                            if self.start()? {
+                                continue;
+                            }
+                        }
                         // The socket's queue is full: the daemon is busy, or away.
                         io::ErrorKind::WouldBlock => {}
                         _ => {
@@ -142,14 +146,14 @@ impl Daemon {
         timeout(PATIENCE, connected).await.unwrap_or_else(|_| Err(self.silent()))
     }
 
-    /// Starts a keeper, unless somebody holds the lock: then one is there, or about to be.
-    fn start(&self) -> Result<(), Refusal> {
+    /// Starts a keeper, unless somebody holds the lock: then one is there, or about to be. `true`: it can be connected to now.
+    fn start(&self) -> Result<bool, Refusal> {
         if !self.starts {
-            return if self.home.is_held() { Ok(()) } else { Err(self.not_running()) };
+            return if self.home.is_held() { Ok(false) } else { Err(self.not_running()) };
         }
         self.home.prepare()?;
-        let Some(lock) = self.home.lock()? else { return Ok(()) };
-        role::start_keeper(&self.home.path, lock).map_err(|error| {
+        let Some(lock) = self.home.lock()? else { return Ok(false) };
+        role::start_keeper(&self.home.path, lock).map(|()| true).map_err(|error| {
             let log = self.home.path.join("stead.log");
             Refusal::failed(format!("could not start stead: {}", reason(&error)))
                 .hint(format!("{} may say more", log.display()))

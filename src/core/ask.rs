@@ -347,12 +347,6 @@ impl Fleet {
             instance.last = None;
             let line = instance.line(instance.last_run, instance.seq, Entry::Reset { at: now.wall });
             instance.write(line, out);
-            if let Phase::Online { run, pid } | Phase::Stopping { run, pid, .. } | Phase::Ending { run, pid, .. } =
-                &instance.phase
-            {
-                // The end of the journal says that it lives: without that it could be lost without a record.
-                instance.write_start(run, *pid, out);
-            }
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Reset, None));
             if matches!(instance.phase, Phase::Errored { .. }) && instance.want == Want::Up {
                 errored.push(id);

@@ -58,10 +58,13 @@ pub fn verdict(spec: &Spec, why: Option<&Why>, exit: &Exit, uptime: Millis, fact
         ExitStatus::Code(0) => unplanned(Cause::Success, Confidence::Certain, format!("exited with code 0 {after}")),
         ExitStatus::Code(code) => {
             let what = match &facts.exception {
-                Some(exception) => format!("{}: {}", exception.kind, exception.message),
-                None => format!("exited with code {code}"),
+                Some(exception) => {
+                    let at = exception.location.as_ref().map(|place| format!(" at {place}")).unwrap_or_default();
+                    format!("exited with code {code} {after}: {}: {}{at}", exception.kind, exception.message)
+                }
+                None => format!("exited with code {code} {after}"),
             };
-            unplanned(Cause::ExitCode, Confidence::Certain, format!("{what} {after}"))
+            unplanned(Cause::ExitCode, Confidence::Certain, what)
         }
         ExitStatus::Signal { signal, core_dumped: true } => {
             unplanned(Cause::CoreDump, Confidence::Certain, format!("ended by {signal} {after} and dumped core"))
@@ -74,15 +77,47 @@ pub fn verdict(spec: &Spec, why: Option<&Why>, exit: &Exit, uptime: Millis, fact
     }
 }
 
-/// The verdict on a spawn that failed.
+/// The verdict on a spawn that failed: at which step, on what, and why.
 #[must_use]
-pub fn spawn_failed(failure: &SpawnFailure) -> Verdict {
+pub fn spawn_failed(spec: &Spec, failure: &SpawnFailure) -> Verdict {
+    let thing = match failure.stage.as_str() {
+        "exec" => spec.command.first().cloned(),
+        "cwd" => Some(spec.cwd.display().to_string()),
+        "uid" | "gid" | "groups" => spec.identity.as_ref().map(|identity| identity.user.clone()),
+        _ => None,
+    };
+    let step = thing.map_or(failure.stage.clone(), |thing| format!("{} {thing}", failure.stage));
+    let errno = &failure.errno;
+    let why = words(errno).map_or(errno.clone(), |words| format!("{words} ({errno})"));
     Verdict {
         cause: Cause::SpawnFailed,
         planned: false,
         confidence: Confidence::Certain,
-        summary: format!("could not be started: {}: {}", failure.stage, failure.errno),
+        summary: format!("could not be started: {step}: {why}"),
     }
+}
+
+/// What people call it, where a spawn is likely to meet it.
+fn words(errno: &str) -> Option<&'static str> {
+    Some(match errno {
+        "ENOENT" => "no such file or directory",
+        "EACCES" => "permission denied",
+        "EPERM" => "operation not permitted",
+        "ENOTDIR" => "not a directory",
+        "EISDIR" => "is a directory",
+        "ENOEXEC" => "not a program, and no `#!` names one",
+        "ETXTBSY" => "the program is being written",
+        "ELOOP" => "too many symbolic links",
+        "EAGAIN" => "too many processes",
+        "ENOMEM" => "not enough memory",
+        "EMFILE" | "ENFILE" => "too many open files",
+        "ENOSPC" => "no space left",
+        "EROFS" => "read-only file system",
+        "E2BIG" => "arguments and environment are too long",
+        "EADDRINUSE" => "the address is in use",
+        "EADDRNOTAVAIL" => "this machine does not have the address",
+        _ => return None,
+    })
 }
 
 /// The verdict on a run that ended while nothing watched.

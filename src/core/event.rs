@@ -86,7 +86,6 @@ pub struct Facts {
     pub oom: Oom,
     pub stderr_tail: Vec<String>,
     pub exception: Option<Exception>,
-    pub signature: Option<String>,
     pub kernel_log: Vec<String>,
 }
 

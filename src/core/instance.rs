@@ -9,6 +9,7 @@ use super::clock::{Millis, Mono, Now, Wall};
 use super::event::{Exit, ExitStatus, Facts, Intent, RunNote, Sent, Why};
 use super::name::{AppName, Id, RunId};
 use super::record::{Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
+use super::signature;
 use super::spec::{Env, KillMode, OomPolicy, Signal, Spec};
 use super::view::Status;
 use serde::{Deserialize, Serialize};
@@ -261,7 +262,7 @@ impl Instance {
                 }
             }
             (Phase::Starting { run, .. }, Input::SpawnFailed { failure }) => {
-                let verdict = cause::spawn_failed(&failure);
+                let verdict = cause::spawn_failed(&run.spec, &failure);
                 let end = Ended {
                     pid: None,
                     status: None,
@@ -296,6 +297,9 @@ impl Instance {
                 let crossing = intent.as_ref().and_then(|intent| intent.crossing.clone());
                 let why = intent.map(|intent| intent.why);
                 let verdict = cause::verdict(spec, why.as_ref(), &exit, uptime, &facts);
+                // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
+                let exception = facts.exception.filter(|_| verdict.cause == Cause::ExitCode);
+                let signature = exception.as_ref().map(|one| signature::signature(&one.kind, &one.message));
                 let end = Ended {
                     pid: Some(pid),
                     status: Some(exit.status),
@@ -312,14 +316,14 @@ impl Instance {
                     },
                     evidence: Evidence {
                         stderr_tail: facts.stderr_tail,
-                        exception: facts.exception,
+                        exception,
                         oom: facts.oom,
                         kernel_log: facts.kernel_log,
                         cap_crossed_at: crossing.as_ref().map(|crossing| crossing.at),
                         cap_crossing: crossing.map(|crossing| *crossing),
                         ..Evidence::default()
                     },
-                    signature: facts.signature,
+                    signature,
                     actor: why.and_then(|why| why.actor),
                 };
                 self.conclude(spec, run, verdict, end, out)

@@ -87,6 +87,8 @@ pub struct Tail {
     pub last: Line,
     /// The newest end, be it before a reset: what follows it is still to be done.
     pub last_end: Option<Line>,
+    /// A start without an end, be it before a reset.
+    pub open: Option<Line>,
 }
 
 /// The end of every instance's journal, from its lines in the order of writing. By id: a name may be given again.
@@ -94,13 +96,14 @@ pub struct Tail {
 pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
     let mut tails: BTreeMap<Id, Tail> = BTreeMap::new();
     for line in lines {
-        let last_end = match &line.entry {
-            Entry::End { .. } => Some(line.clone()),
-            Entry::Start { .. } | Entry::Reset { .. } | Entry::Asked { .. } => {
-                tails.remove(&line.id).and_then(|tail| tail.last_end)
+        let (last_end, open) = match (&line.entry, tails.remove(&line.id)) {
+            (Entry::End { .. }, _) => (Some(line.clone()), None),
+            (Entry::Start { .. }, before) => (before.and_then(|tail| tail.last_end), Some(line.clone())),
+            (Entry::Reset { .. } | Entry::Asked { .. }, before) => {
+                before.map_or((None, None), |tail| (tail.last_end, tail.open))
             }
         };
-        tails.insert(line.id, Tail { last: line, last_end });
+        tails.insert(line.id, Tail { last: line, last_end, open });
     }
     tails
 }
@@ -288,8 +291,7 @@ impl Fleet {
         if instance.last_run < held.run {
             instance.begin(held.run, held.note.seq);
         }
-        let written =
-            tail.is_some_and(|tail| tail.last.run == held.run && matches!(tail.last.entry, Entry::Start { .. }));
+        let written = tail.and_then(|tail| tail.open.as_ref()).is_some_and(|open| open.run == held.run);
         if !written && !matches!(held.state, HeldState::Starting | HeldState::Failed { .. }) {
             instance.write_start(&run, held.pid, out);
         }
@@ -329,19 +331,19 @@ impl Fleet {
         if !of_this_boot(instance.last_run) {
             instance.streak = Streak::default();
         }
-        let Some(Tail { last, last_end }) = tail else {
+        let Some(Tail { last, last_end, open }) = tail else {
             instance.phase = if instance.want == Want::Up { Phase::Queued } else { Phase::Stopped };
             return;
         };
-        if let Entry::Start { pid, at } = last.entry {
-            let started = Now { mono: now.mono, wall: at };
-            let run = Run { id: last.run, seq: last.seq, started, spec: app.spec.clone(), revision: app.revision };
-            instance.lost(now, &run, pid, of_this_boot(last.run), out);
+        if let Some(Line { run: id, seq, entry: Entry::Start { pid, at }, .. }) = open {
+            let started = Now { mono: now.mono, wall: *at };
+            let run = Run { id: *id, seq: *seq, started, spec: app.spec.clone(), revision: app.revision };
+            instance.lost(now, &run, *pid, of_this_boot(*id), out);
         }
         let last_end = last_end.as_ref().filter(|end| of_this_boot(end.run));
         instance.phase = match (instance.want, &last.entry, last_end.map(|end| &end.entry)) {
             (Want::Down | Want::Gone, _, _) => Phase::Stopped,
-            (Want::Up, Entry::End { .. } | Entry::Reset { .. }, Some(Entry::End { record, at })) => {
+            (Want::Up, Entry::End { .. } | Entry::Reset { .. }, Some(Entry::End { record, at })) if open.is_none() => {
                 after(&record.next, *at, record.ended_at)
             }
             (Want::Up, _, _) => Phase::Queued,

@@ -5,7 +5,7 @@ use super::journal::Journal;
 use super::link::{self, Link};
 use super::memory::Memory;
 use super::output::Output;
-use super::perform::Daemon;
+use super::perform::{Daemon, Means};
 use super::server::{self, Asking};
 use super::store::Store;
 use crate::core::clock::Millis;
@@ -78,17 +78,19 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let (asking, mut asked) = mpsc::unbounded_channel();
     let doors = server::Doors::new();
     tokio::task::spawn_local(server::serve(tokio::net::UnixListener::from_std(front_door)?, doors.clone(), asking));
-    let memory = Memory::new()?;
-    let mut daemon = Daemon::new(
-        fleet,
+    let means = Means {
         link,
         output,
         journal,
         store,
-        (inventory.boot_id, inventory.keeper_pid, inventory.daemon_starts),
-        inventory.sockets,
-        (memory, inventory.site),
-    );
+        memory: Memory::new()?,
+        site: inventory.site,
+        held: inventory.sockets,
+        boot_id: inventory.boot_id,
+        keeper: inventory.keeper_pid,
+        starts: inventory.daemon_starts,
+    };
+    let mut daemon = Daemon::new(fleet, means);
     daemon.take_over(inventory.ends);
     daemon.act(actions);
     for message in early {

@@ -74,7 +74,7 @@ impl Link {
     /// # Errors
     /// Outside of a tokio runtime.
     pub fn new(socket: OwnedFd) -> io::Result<Link> {
-        Ok(Link { socket: readable(socket)?, buffer: Vec::new() })
+        Ok(Link { socket: readable(socket)?, buffer: vec![0; socket::MAX_PACKET] })
     }
 
     /// Takes the greeting up to its end. The daemon acts on nothing before.
@@ -147,12 +147,12 @@ impl Link {
     pub async fn receive(&mut self) -> io::Result<(FromKeeper, Vec<OwnedFd>)> {
         loop {
             let buffer = &mut self.buffer;
-            let fds = self
+            let (n, fds) = self
                 .socket
                 .async_io(Interest::READABLE, |socket| socket::receive(socket, buffer))
                 .await?
                 .ok_or(io::ErrorKind::UnexpectedEof)?;
-            match serde_json::from_slice(buffer) {
+            match serde_json::from_slice(&buffer[..n]) {
                 Ok(message) => return Ok((message, fds)),
                 Err(error) => tracing::warn!(%error, "the keeper said something that cannot be read"),
             }

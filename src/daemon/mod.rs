@@ -9,6 +9,7 @@ mod logs;
 mod memory;
 mod output;
 mod perform;
+mod pid_files;
 mod server;
 mod store;
 mod trace;

@@ -12,8 +12,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Lines of stderr that go into a record.
-const TAIL_LINES: usize = 50;
+/// Lines of stderr that are looked at when a run has ended: a traceback can be long.
+const TAIL_LINES: usize = 500;
 
 /// The files of an instance; `None` where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,16 +139,15 @@ impl Output {
     }
 }
 
-/// `app.log` of the third instance is `app-2.log`, as in PM2.
-fn with_slot(path: &Path, slot: u32) -> PathBuf {
+/// `app.log` of the third instance is `app-2.log`, and `app.pid` is `app-2.pid`, as in PM2.
+pub fn with_slot(path: &Path, slot: u32) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if path.starts_with("/dev") {
         return path.to_owned();
     }
-    match name.strip_suffix(".log") {
-        Some(stem) => path.with_file_name(format!("{stem}-{slot}.log")),
-        None => path.with_file_name(format!("{name}-{slot}")),
-    }
+    let ending = [".log", ".pid"].into_iter().find(|ending| name.ends_with(ending)).unwrap_or_default();
+    let stem = name.strip_suffix(ending).unwrap_or(&name);
+    path.with_file_name(format!("{stem}-{slot}{ending}"))
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {
@@ -164,6 +163,7 @@ mod tests {
     #[test]
     fn an_instance_has_its_number_before_the_ending() {
         assert_eq!(with_slot(Path::new("/var/log/app.log"), 2), Path::new("/var/log/app-2.log"));
+        assert_eq!(with_slot(Path::new("/run/app.pid"), 1), Path::new("/run/app-1.pid"));
         assert_eq!(with_slot(Path::new("/var/log/app"), 0), Path::new("/var/log/app-0"));
         assert_eq!(with_slot(Path::new("/dev/null"), 1), Path::new("/dev/null"));
     }

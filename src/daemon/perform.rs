@@ -7,6 +7,7 @@ use super::link::{self, Ends, Envelope, Link};
 use super::logs::Told;
 use super::memory::{Found, Memory};
 use super::output::Output;
+use super::pid_files::PidFiles;
 use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
@@ -19,6 +20,7 @@ use crate::core::fleet::Fleet;
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::record::{Actor, SpawnFailure, Tally};
 use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
+use crate::core::traceback::{self, Standing};
 use crate::core::view::{Description, InstanceView, Pong, WhyView};
 use crate::keeper::message::{FromDaemon, FromKeeper};
 use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
@@ -32,6 +34,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Lines of stderr that go into a record.
+const RECORD_LINES: usize = 50;
+
 /// After the keeper's end the apps get their kill_timeout, but no longer than this.
 const LONGEST_FAREWELL: Millis = Millis(10_000);
 
@@ -41,6 +46,7 @@ pub struct Daemon {
     pub link: Link,
     pub said_bye: bool,
     output: Output,
+    pid_files: PidFiles,
     journal: Journal,
     store: Store,
     runs: Runs,
@@ -64,6 +70,23 @@ pub struct Daemon {
     unwritten: bool,
 }
 
+/// What a daemon works with, as it finds it when it begins.
+pub struct Means {
+    pub link: Link,
+    pub output: Output,
+    pub journal: Journal,
+    pub store: Store,
+    pub memory: Memory,
+    pub site: Site,
+    /// Listening sockets by name.
+    pub held: BTreeMap<String, OwnedFd>,
+    pub boot_id: String,
+    /// The keeper's pid.
+    pub keeper: i32,
+    /// How many daemons this keeper has started.
+    pub starts: u64,
+}
+
 /// How far the end of a run has come.
 #[derive(Clone, Copy, Debug)]
 enum Finishing {
@@ -74,16 +97,8 @@ enum Finishing {
 }
 
 impl Daemon {
-    pub fn new(
-        fleet: Fleet,
-        link: Link,
-        output: Output,
-        journal: Journal,
-        store: Store,
-        (boot_id, keeper, starts): (String, i32, u64),
-        held: BTreeMap<String, OwnedFd>,
-        (memory, site): (Memory, Site),
-    ) -> Daemon {
+    pub fn new(fleet: Fleet, means: Means) -> Daemon {
+        let Means { link, output, journal, store, memory, site, held, boot_id, keeper, starts } = means;
         Daemon {
             memory,
             site,
@@ -93,6 +108,7 @@ impl Daemon {
             link,
             said_bye: false,
             output,
+            pid_files: PidFiles::default(),
             journal,
             store,
             runs: Runs::default(),
@@ -127,6 +143,9 @@ impl Daemon {
                 self.runs.insert(run, pid, pidfd, shown(&envelope), self.leaves.get(&run).cloned());
                 self.watch_memory(run);
                 self.output.attach(run, spec.as_deref(), &envelope.core, slot, (ends.out, ends.err));
+                if let Some(spec) = spec {
+                    self.pid_files.write(run, &spec, slot, pid);
+                }
             }
             self.envelopes.insert(run, envelope);
         }
@@ -261,6 +280,7 @@ impl Daemon {
                     self.runs.remove(run);
                     self.envelopes.remove(&run);
                     self.output.forget(run);
+                    self.pid_files.remove(run);
                     self.memory.remove(run);
                     self.leftovers.extend(self.leaves.remove(&run));
                     self.leftovers.retain(|leaf| !leaf.remove());
@@ -318,10 +338,8 @@ impl Daemon {
                     let spec = one.and_then(|one| one.run()).map(|life| life.spec.clone());
                     let slot = one.map_or(0, |one| one.slot);
                     self.output.attach(run, spec.as_deref(), &envelope.core, slot, (out, err));
-                    if let Some(path) = spec.as_ref().and_then(|spec| spec.pid_file.as_ref())
-                        && let Err(error) = file::replace(path, format!("{pid}\n").as_bytes())
-                    {
-                        tracing::warn!(%error, path = %path.display(), "the pid file cannot be written");
+                    if let Some(spec) = spec {
+                        self.pid_files.write(run, &spec, slot, pid);
                     }
                 }
                 self.watch_memory(run);
@@ -484,7 +502,7 @@ impl Daemon {
         let files = self.output.files(spec, &order.note.instance, order.slot);
         let marks = self.output.marks(&files).map_err(|(path, error)| {
             tracing::error!(%error, path = %path.display(), "a log file cannot be opened");
-            SpawnFailure { stage: "log".into(), errno: io_errno(&error) }
+            SpawnFailure { stage: format!("log {}", path.display()), errno: io_errno(&error) }
         })?;
         let mut env: Env = (*order.environment).clone();
         if let Some(who) = &spec.identity {
@@ -596,8 +614,14 @@ impl Daemon {
 
     fn gather(&self, run: RunId, left: u32) -> Facts {
         let tail = self.envelopes.get(&run).map(|envelope| self.output.stderr_tail(run, envelope.marks.err));
+        let mut tail = tail.unwrap_or_default();
+        let folder = self.fleet.instance_of(run).and_then(|one| one.run()).map(|life| life.spec.cwd.clone());
+        let found = traceback::last_exception(&tail, &folder.unwrap_or_default());
+        // What by its own words ended less than the process did not end the run.
+        let exception = found.filter(|found| found.standing != Standing::Aside).map(|found| found.exception);
+        tail.drain(..tail.len().saturating_sub(RECORD_LINES));
         let kills = self.memory.oom_kills(run);
-        let mut facts = Facts { left, stderr_tail: tail.unwrap_or_default(), ..Facts::default() };
+        let mut facts = Facts { left, stderr_tail: tail, exception, ..Facts::default() };
         facts.memory.last_bytes = self.memory.last(run);
         facts.memory.peak_bytes = self.memory.peak(run);
         if kills.kills > 0 {

@@ -45,10 +45,10 @@ impl Runs {
 
     /// To the main process.
     pub fn signal_main(&self, run: RunId, signal: i32) {
-        if let Some(known) = self.runs.get(&run) {
-            if let Err(error) = process::pidfd_signal(known.pidfd.as_fd(), signal) {
-                tracing::warn!(run = known.shown, pid = known.pid, %error, "a process could not be signalled");
-            }
+        if let Some(known) = self.runs.get(&run)
+            && let Err(error) = process::pidfd_signal(known.pidfd.as_fd(), signal)
+        {
+            tracing::warn!(run = known.shown, pid = known.pid, %error, "a process could not be signalled");
         }
     }
 

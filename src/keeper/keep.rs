@@ -125,7 +125,7 @@ fn sign(lock: &mut File) -> io::Result<()> {
 
 impl Keeper {
     fn keep(&mut self, signals: &OwnedFd) {
-        let mut buffer = Vec::new();
+        let mut buffer = vec![0; socket::MAX_PACKET];
         loop {
             let now = clock::now();
             if let Ok(true) =
@@ -281,15 +281,16 @@ impl Keeper {
     }
 
     /// Takes what the daemon says.
-    fn listen(&mut self, buffer: &mut Vec<u8>) {
+    fn listen(&mut self, buffer: &mut [u8]) {
         loop {
             let Some(socket) = self.attendant.socket() else { return };
             match socket::receive(socket, buffer) {
-                Ok(Some(fds)) => match serde_json::from_slice(buffer) {
-                    Ok(message) => self.obey(message, fds),
-                    // Not ours to judge: a newer daemon may say what we do not know.
-                    Err(_) => {}
-                },
+                Ok(Some((n, fds))) => {
+                    // What cannot be read is passed over: a newer daemon may say what we do not know.
+                    if let Ok(message) = serde_json::from_slice(&buffer[..n]) {
+                        self.obey(message, fds);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
                     self.attendant.hung_up();

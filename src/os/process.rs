@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -49,6 +50,27 @@ pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
+/// Reads /proc/PID/`what`. The kernel makes these texts while they are read, and hundreds are read in a row: std's question for the
+/// size (always 0) and its first small reads would cost more than the rest.
+fn read(pid: i32, what: &str) -> Option<Vec<u8>> {
+    let mut file = File::open(format!("/proc/{pid}/{what}")).ok()?;
+    let mut text = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        match file.read(&mut text[length..]) {
+            Ok(0) => break,
+            Ok(n) => length += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+        if length == text.len() {
+            text.resize(2 * length, 0);
+        }
+    }
+    text.truncate(length);
+    Some(text)
+}
+
 /// The fields of /proc/PID/stat that are used here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -89,7 +111,7 @@ impl Stat {
     /// Reads /proc/PID/stat; `None` where the process is gone or unreadable.
     #[must_use]
     pub fn read(pid: i32) -> Option<Stat> {
-        Stat::parse(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/stat")).ok()?))
+        Stat::parse(&String::from_utf8_lossy(&read(pid, "stat")?))
     }
 }
 
@@ -150,16 +172,18 @@ impl Snapshot {
 /// The children of a process with one thread, zombies too: one short read where the kernel has CONFIG_PROC_CHILDREN.
 #[must_use]
 pub fn children(pid: i32) -> Vec<i32> {
-    match std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
-        Ok(text) => text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect(),
-        Err(_) => Snapshot::take().children(pid).to_vec(),
+    match read(pid, &format!("task/{pid}/children")) {
+        Some(pids) => {
+            String::from_utf8_lossy(&pids).split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
+        }
+        None => Snapshot::take().children(pid).to_vec(),
     }
 }
 
 /// The value of a variable in the environment a process was started with.
 #[must_use]
 pub fn variable(pid: i32, name: &str) -> Option<String> {
-    let all = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let all = read(pid, "environ")?;
     all.split(|byte| *byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         Some(String::from_utf8_lossy(value).into_owned())
@@ -169,7 +193,7 @@ pub fn variable(pid: i32, name: &str) -> Option<String> {
 /// The command line, arguments joined by blanks; the name in brackets where there is none.
 #[must_use]
 pub fn command_line(pid: i32) -> Option<String> {
-    let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let raw = read(pid, "cmdline")?;
     let text = String::from_utf8_lossy(&raw).trim_end_matches('\0').replace('\0', " ");
     if text.is_empty() { Stat::read(pid).map(|stat| format!("[{}]", stat.comm)) } else { Some(text) }
 }
@@ -177,7 +201,7 @@ pub fn command_line(pid: i32) -> Option<String> {
 /// The proportional share of memory (PSS) of a process, in bytes. Sum it over a tree: shared pages count once.
 #[must_use]
 pub fn pss(pid: i32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let text = String::from_utf8(read(pid, "smaps_rollup")?).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
@@ -185,7 +209,7 @@ pub fn pss(pid: i32) -> Option<u64> {
 /// Resident memory (RSS) of a process, in bytes: shared pages count in each. Cheap.
 #[must_use]
 pub fn resident(pid: i32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let text = String::from_utf8(read(pid, "statm")?).ok()?;
     let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(
         pages

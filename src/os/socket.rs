@@ -46,12 +46,12 @@ pub fn send(socket: &OwnedFd, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
     }
 }
 
-/// Receives one packet with its descriptors; `None` at the end of the connection.
+/// Receives one packet into a buffer of [`MAX_PACKET`] bytes: its length and its descriptors; `None` at the end of the
+/// connection. What lies beyond the packet is not touched: in a process that forks, each touched page is copied.
 ///
 /// # Errors
 /// `WouldBlock` where there is none; else of recvmsg(2).
-pub fn receive(socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<Option<Vec<OwnedFd>>> {
-    buffer.resize(MAX_PACKET, 0);
+pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
     let mut control = cmsg_space!([RawFd; MAX_FDS]);
     let mut fds = Vec::new();
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
@@ -78,11 +78,10 @@ pub fn receive(socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<Option<Vec<
             "a packet was cut (too long, or no descriptor was free)",
         ));
     }
-    buffer.truncate(bytes);
     if bytes == 0 && fds.is_empty() {
         return Ok(None);
     }
-    Ok(Some(fds))
+    Ok(Some((bytes, fds)))
 }
 
 /// Binds a Unix stream socket of mode 0600 at `path`, in the place of whatever stands there, and listens.

@@ -439,8 +439,3 @@ pub fn is_root(what: &str) -> bool {
     }
     root
 }
-
-/// A file of the repository.
-pub fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}

@@ -1,9 +1,14 @@
 //! stead as its users meet it: the real binary, real processes, real kills.
 
+mod attributes;
 mod children;
 mod harness;
+mod json;
 mod keeper;
 mod logs;
+mod look;
 mod memory;
+mod policy;
 mod recovery;
 mod start_and_stop;
+mod verbs;

@@ -33,3 +33,29 @@ fn starting_the_same_file_again_leaves_what_runs_alone() {
     assert_eq!(stead.pid("b"), before.1);
     assert_eq!(stead.newest_record("a")["cause"], "config-change");
 }
+
+#[test]
+fn an_uncaught_exception_is_named_with_its_line() {
+    let stead = Stead::new();
+    stead.file("app.py", "def work(n):\n    raise ValueError(f'no row {n}')\n\nwork(4711)\n");
+    stead.start("apps: [{name: app, script: app.py, autorestart: false}]");
+    stead.until_status("app", "stopped");
+    let record = stead.newest_record("app");
+    assert_eq!((&record["cause"], &record["exit_code"]), (&"exit-code".into(), &1.into()), "{record:#}");
+    let exception = &record["evidence"]["exception"];
+    assert_eq!((&exception["type"], &exception["message"]), (&"ValueError".into(), &"no row 4711".into()));
+    assert!(exception["location"].as_str().unwrap().ends_with("app.py:2"), "{exception}");
+    assert_eq!(record["signature"], "ValueError: no row <n>");
+}
+
+#[test]
+fn a_traceback_of_one_that_was_asked_to_end_is_no_exception_that_ended_it() {
+    let stead = Stead::new();
+    stead.file("app.py", "import time\nprint('up', flush=True)\nwhile True: time.sleep(1)\n");
+    stead.start("apps: [{name: app, script: app.py}]");
+    until("python is up", || stead.log("app", "out") == "up\n");
+    stead.ok(["stop", "app"]);
+    let record = stead.newest_record("app");
+    assert_eq!((&record["cause"], &record["signature"]), (&"manual".into(), &serde_json::Value::Null), "{record:#}");
+    assert_eq!(record["evidence"]["exception"], serde_json::Value::Null);
+}

@@ -10,7 +10,7 @@ use stead::core::event::{Event, Exit, ExitStatus, Facts, Usage};
 use stead::core::fleet::Fleet;
 use stead::core::instance::Phase;
 use stead::core::name::{RunId, Ticket};
-use stead::core::record::{Actor, SpawnFailure};
+use stead::core::record::{Actor, Crossing, SpawnFailure};
 use stead::core::spec::Signal;
 
 const NAME: &str = "api";
@@ -50,7 +50,15 @@ fn phases() -> Vec<(&'static str, Vec<Event>)> {
 
 /// Every event: those of a run by its number, and those of nobody.
 fn events(run: RunId) -> Vec<Event> {
-    vec![Event::Spawned { run, pid: 102, at: now(6) }, failed(run), exited(run, 0), exited(run, 3), finished(run)]
+    vec![
+        Event::Spawned { run, pid: 102, at: now(6) },
+        failed(run),
+        exited(run, 0),
+        exited(run, 3),
+        over_cap(run),
+        Event::OomKill { run },
+        finished(run),
+    ]
 }
 
 fn commands() -> Vec<Event> {
@@ -176,6 +184,17 @@ fn asked(command: Command) -> Event {
 fn exited(run: RunId, left: u32) -> Event {
     let exit = Exit { status: ExitStatus::Code(1), usage: Usage::default(), at: now(20) };
     Event::Exited { run, exit, left }
+}
+
+pub fn over_cap(run: RunId) -> Event {
+    let crossing = Crossing {
+        at: now(20).wall,
+        usage_bytes: 400 << 20,
+        growth_bytes: 100 << 20,
+        growth_ms: Millis(60_000),
+        processes: Vec::new(),
+    };
+    Event::OverCap { run, crossing: Box::new(crossing) }
 }
 
 fn finished(run: RunId) -> Event {

@@ -61,6 +61,9 @@ enum Deed {
         app: usize,
         restart: bool,
     },
+    MemoryIsShort {
+        killed: bool,
+    },
     DaemonDies,
     DaemonDiesAfter(usize),
     KeeperDies,
@@ -165,6 +168,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         12 => (verb, prop::bool::weighted(0.7)).prop_map(|(verb, wait)| Deed::Ask { verb, wait }),
         2 => (0..NAMES.len(), any::<bool>()).prop_map(|(app, restart)| Deed::Edit { app, restart }),
+        1 => any::<bool>().prop_map(|killed| Deed::MemoryIsShort { killed }),
         2 => Just(Deed::DaemonDies),
         4 => (0..8usize).prop_map(Deed::DaemonDiesAfter),
         1 => Just(Deed::KeeperDies),
@@ -224,6 +228,7 @@ fn happens(world: &mut World, file: &mut [Spec], deed: &Deed) {
                 spec.policy.autorestart = !spec.policy.autorestart;
             }
         }
+        Deed::MemoryIsShort { killed } => world.memory_is_short(*killed),
         Deed::DaemonDies => world.daemon_dies(),
         Deed::DaemonDiesAfter(actions) => world.daemon_dies_after(*actions),
         Deed::KeeperDies => world.keeper_dies(),

@@ -96,6 +96,8 @@ fn happens(world: &mut World, file: &mut Vec<Spec>, what: &str) {
             let by = app::span(span).0 as i64;
             return world.wall_steps(if sign == "-" { -by } else { by });
         }
+        ("memory", "is short") => return world.memory_is_short(false),
+        ("memory", "is out") => return world.memory_is_short(true),
         ("SIGTERM", _) => return world.term(),
         ("state.json", "is lost") => return world.disk.wanted = Wanted::default(),
         ("stead", "begins") => return world.start_stead(),

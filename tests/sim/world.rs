@@ -1,7 +1,8 @@
 //! The simulated world: virtual time, the kernel, the disk, and a daemon that lives and dies between them.
 
-use crate::kernel::{Kernel, News, Start, Temper};
+use crate::kernel::{Kept, Kernel, News, Start, Temper};
 use crate::laws::Laws;
+use crate::phases::over_cap;
 use crate::words;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -134,6 +135,15 @@ impl World {
         }
         self.laws.signal_verb = false;
         Some(ticket)
+    }
+
+    /// The first run that lives grows above its cap, or the kernel kills one of its tree for its limit.
+    pub fn memory_is_short(&mut self, killed: bool) {
+        let live = |(_, kept): &(&RunId, &Kept)| kept.state == HeldState::Live;
+        let Some(run) = self.kernel.table.iter().find(live).map(|(run, _)| *run) else { return };
+        let event = if killed { Event::OomKill { run } } else { over_cap(run) };
+        let heading = words::event(&event, |run| self.laws.shown(run));
+        self.handle(&heading, event);
     }
 
     /// Somebody tells stead to end.
@@ -375,7 +385,10 @@ impl World {
             held: self.kernel.inventory(),
             tails: tails(self.disk.journal.iter().cloned())
                 .into_iter()
-                .map(|(id, tail)| (id, Tail { last: through_json(&tail.last), last_end: through_json(&tail.last_end) }))
+                .map(|(id, Tail { last, last_end, open })| {
+                    let (last, last_end) = (through_json(&last), through_json(&last_end));
+                    (id, Tail { last, last_end, open: through_json(&open) })
+                })
                 .collect(),
         };
         for held in &found.held {

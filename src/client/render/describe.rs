@@ -112,7 +112,7 @@ fn last_end(page: &mut Page<'_>, now: Wall, one: &Description) {
     page.line("ended", ago(now, record.ended_at));
     page.line("then", &record.next.reason);
     if record.left_behind > 0 {
-        page.line("left behind", format!("{} processes of its tree", record.left_behind));
+        page.line("left behind", left_behind(record.left_behind));
     }
     page.line("all ends", format!("`stead why {}`", one.view.name));
 }
@@ -178,6 +178,12 @@ fn logs(page: &mut Page<'_>, one: &Description) {
         let lost = format!("{}: the files could not be written", Bytes(one.log_bytes_lost));
         page.painted("lost", Style::Alarm, lost);
     }
+}
+
+/// Processes that outlived the main one.
+#[must_use]
+pub fn left_behind(count: u32) -> String {
+    if count == 1 { "1 process of its tree".into() } else { format!("{count} processes of its tree") }
 }
 
 /// The tree, children below their parents.

@@ -19,7 +19,7 @@ fn element(one: &Description) -> Value {
     }
     json!({
         "pid": view.pid.unwrap_or(0),
-        "name": view.name,
+        "name": view.app,
         "pm_id": view.id,
         "monit": { "memory": view.memory_bytes.unwrap_or(0), "cpu": view.cpu_percent.unwrap_or(0.0) },
         "pm2_env": environment,
@@ -30,7 +30,7 @@ fn element(one: &Description) -> Value {
 fn facts(one: &Description) -> Value {
     let view = &one.view;
     json!({
-        "name": view.name,
+        "name": view.app,
         "namespace": view.namespace,
         "pm_id": view.id,
         "status": status(view.status),

@@ -1,5 +1,6 @@
 //! `stead why`: how often, by which cause, and the newest ends with their evidence.
 
+use super::describe::left_behind;
 use super::moment::{ago, local, since};
 use super::screen::{Screen, Style};
 use super::table::{self, Column, Cut, cell};
@@ -82,7 +83,7 @@ fn end(screen: &Screen, now: Wall, record: &Record) -> String {
         line("memory", &memory);
     }
     if record.left_behind > 0 {
-        line("left behind", &format!("{} processes of its tree", record.left_behind));
+        line("left behind", &left_behind(record.left_behind));
     }
     line("then", &next(record));
     for said in &record.evidence.kernel_log {

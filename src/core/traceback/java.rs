@@ -9,23 +9,20 @@ const PLATFORM: [&str; 7] = ["java.", "javax.", "jdk.", "sun.", "com.sun.", "kot
 const THREAD: &str = "Exception in thread \"";
 
 pub(super) fn blocks(lines: &[String]) -> Vec<Block<'_>> {
+    let stamps: Vec<Option<&str>> = lines.iter().map(|line| stamp_of_frame(line)).collect();
     let mut blocks = Vec::new();
     let mut at = 0;
     while at < lines.len() {
-        let block = read(lines, at);
+        let block = read(lines, &stamps, at);
         at = block.as_ref().map_or(at, |block| block.end - 1) + 1;
         blocks.extend(block);
     }
     blocks
 }
 
-fn read(lines: &[String], first: usize) -> Option<Block<'_>> {
-    let (top, stamp) = (first + 1..first + 1 + MESSAGE_LINES).find_map(|at| {
-        let line = lines.get(at)?;
-        let stamp = &line[..line.find("\tat ")?];
-        frame(&line[stamp.len()..])?;
-        Some((at, stamp))
-    })?;
+fn read<'a>(lines: &'a [String], stamps: &[Option<&'a str>], first: usize) -> Option<Block<'a>> {
+    let below = stamps.iter().enumerate().skip(first + 1).take(MESSAGE_LINES);
+    let (top, stamp) = below.filter_map(|(at, stamp)| Some((at, (*stamp)?))).next()?;
     let line = without(&lines[first], stamp)?;
     let (thread, line) = match line.strip_prefix(THREAD) {
         Some(rest) => rest.split_once("\" ").map(|(thread, rest)| (Some(thread), rest))?,
@@ -58,6 +55,11 @@ fn read(lines: &[String], first: usize) -> Option<Block<'_>> {
     }
     frames.reverse();
     Some(Block { kind: kind.to_owned(), message: said.join(" "), frames, first, end, stamp, aside })
+}
+
+fn stamp_of_frame(line: &str) -> Option<&str> {
+    let (stamp, _) = line.split_at(line.find("\tat ")?);
+    frame(&line[stamp.len()..]).map(|_| stamp)
 }
 
 /// Reads `\tat java.base/java.lang.Integer.parseInt(Integer.java:668)`; the inner `None` is a frame without a file.

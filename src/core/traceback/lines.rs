@@ -16,7 +16,8 @@ pub(super) fn clean(lines: &[impl AsRef<str>]) -> Vec<String> {
     let mut clean = Vec::with_capacity(lines.len() - skip);
     for line in &lines[skip..] {
         let line = line.as_ref();
-        let line = line.char_indices().nth(LINE).map_or(line, |(at, _)| &line[..at]);
+        let line =
+            if line.len() > LINE { line.char_indices().nth(LINE).map_or(line, |(at, _)| &line[..at]) } else { line };
         clean.extend(line.trim_end_matches('\r').split('\r').map(plain));
     }
     clean
@@ -24,6 +25,9 @@ pub(super) fn clean(lines: &[impl AsRef<str>]) -> Vec<String> {
 
 /// `text` without escape sequences (ECMA-48), other control characters and marks that reverse the direction of text replaced.
 fn plain(text: &str) -> String {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(char) = chars.next() {

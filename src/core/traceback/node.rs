@@ -9,7 +9,8 @@ use std::path::Path;
 const PROPERTIES: usize = 100;
 
 pub(super) fn blocks<'a>(lines: &'a [String], app_dir: &Path) -> Vec<Block<'a>> {
-    let text = Text { lines, app_dir };
+    let stamps = lines.iter().map(|line| stamp_of_frame(line)).collect();
+    let text = Text { lines, stamps, app_dir };
     let mut blocks = Vec::new();
     let mut at = 0;
     while at < lines.len() {
@@ -22,6 +23,8 @@ pub(super) fn blocks<'a>(lines: &'a [String], app_dir: &Path) -> Vec<Block<'a>> 
 
 struct Text<'a, 'b> {
     lines: &'a [String],
+    /// What stands before each line that is a frame.
+    stamps: Vec<Option<&'a str>>,
     app_dir: &'b Path,
 }
 
@@ -60,13 +63,8 @@ impl<'a> Text<'a, '_> {
 
     /// Reads an error whose first line is `first`, up to the end of its stack and properties.
     fn stack(&self, first: usize, origin: Option<Frame<'a>>) -> Option<Block<'a>> {
-        let stamp_and_frame = |at: usize| {
-            let line = self.lines.get(at)?;
-            let stamp = &line[..line.find("    at ")?];
-            position(&line[stamp.len()..]).map(|_| stamp)
-        };
-        let head = (first + 1..first + 1 + MESSAGE_LINES).find_map(|at| Some((at, stamp_and_frame(at)?)));
-        let (top, stamp) = head?;
+        let below = self.stamps.iter().enumerate().skip(first + 1).take(MESSAGE_LINES);
+        let (top, stamp) = below.filter_map(|(at, stamp)| Some((at, (*stamp)?))).next()?;
         let line = without(&self.lines[first], stamp)?;
         let (kind, message) = header(line, origin.is_some())?;
         let mut said = vec![message.trim()];
@@ -122,11 +120,15 @@ impl<'a> Text<'a, '_> {
 
 /// Reads `/app/x.js:2` behind a stamp.
 fn place(line: &str) -> Option<(&str, (&str, &str))> {
-    let starts = std::iter::once(0).chain(line.match_indices([' ', '\t']).map(|(at, _)| at + 1));
-    let at = starts.into_iter().find(|at| {
+    let line = line.trim_end();
+    if !line.ends_with(|char: char| char.is_ascii_digit()) {
+        return None;
+    }
+    let mut starts = std::iter::once(0).chain(line.match_indices([' ', '\t']).map(|(at, _)| at + 1));
+    let at = starts.find(|at| {
         ["/", "file://", "node:", "[eval]", "[stdin]", "internal/"].iter().any(|start| line[*at..].starts_with(start))
     })?;
-    Some((&line[..at], file_and_line(line[at..].trim_end(), false)?))
+    Some((&line[..at], file_and_line(&line[at..], false)?))
 }
 
 /// `Name: message`, at the start or behind a logger's own words.
@@ -144,6 +146,11 @@ fn header(line: &str, any: bool) -> Option<(&str, &str)> {
         None if any => Some(("Uncaught", line)),
         None => None,
     }
+}
+
+fn stamp_of_frame(line: &str) -> Option<&str> {
+    let (stamp, _) = line.split_at(line.find("    at ")?);
+    position(&line[stamp.len()..]).map(|_| stamp)
 }
 
 /// Reads `    at f (/app/x.js:2:20)`; the inner `None` is a frame without a file.

@@ -188,9 +188,11 @@ impl<'a> Text<'a, '_> {
             };
             if raw.contains(HEAD) {
                 // A message that quotes a traceback announces it, or indents it.
-                let quoted = said.last().is_some_and(|line| line.ends_with(':'))
-                    || (line.starts_with(' ') && line.trim_start().starts_with(HEAD));
-                if quoted && let Ok((kind, message, end)) = self.quoted(at + 1, stamp) {
+                let indent = line.len() - line.trim_start().len();
+                let announced = said.last().is_some_and(|line| line.ends_with(':'));
+                if (announced || indent > 0)
+                    && let Some((kind, message, end)) = self.quoted(at + 1, indent, stamp)
+                {
                     nested = if message.is_empty() { kind.to_owned() } else { format!("{kind}: {message}") };
                     at = end;
                 }
@@ -202,7 +204,7 @@ impl<'a> Text<'a, '_> {
                 || is_log_line(line)
                 || is_warning(line)
                 || ASIDE.iter().any(|words| line.contains(words))
-                || (frame(line).is_some() && self.quoted(at, stamp).is_ok());
+                || (frame(line).is_some() && self.quoted(at, 0, stamp).is_some());
             if ends {
                 break;
             }
@@ -217,20 +219,18 @@ impl<'a> Text<'a, '_> {
         (said.join(" "), at)
     }
 
-    /// The exception behind frames that begin at line `at`, and the line after it.
-    fn quoted(&self, mut at: usize, stamp: &'a str) -> Result<(&'a str, &'a str, usize), ()> {
+    /// The exception behind frames that begin at line `at`, `indent` blanks from the margin, and the line after it.
+    fn quoted(&self, mut at: usize, indent: usize, stamp: &'a str) -> Option<(&'a str, &'a str, usize)> {
         while at < self.lines.len() {
-            let line = self.line(at, stamp).trim_start();
-            let indent = self.line(at, stamp).len() - line.len();
-            match exception(line) {
-                Some((Look::Strong, kind, message)) if indent % 4 == 0 || indent == 2 => {
-                    return Ok((kind, message, at + 1));
-                }
-                _ if indent < 2 => return Err(()),
-                _ => at += 1,
+            let line = self.line(at, stamp);
+            let inner = line.trim_start();
+            if line.len() - inner.len() <= indent {
+                let (_, kind, message) = exception(inner).filter(|(look, ..)| *look == Look::Strong)?;
+                return Some((kind, message, at + 1));
             }
+            at += 1;
         }
-        Err(())
+        None
     }
 
     /// Reads a group: its own exception, and the first of its members that is no group.

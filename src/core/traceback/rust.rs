@@ -62,7 +62,7 @@ fn panic<'a>(lines: &'a [String], first: usize, app_dir: &Path) -> Option<Block<
         let numbered = inner.split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
         if let Some(place) = inner.strip_prefix("at ").and_then(|place| file_and_line(place, true)) {
             frames.push(frame(place));
-        } else if !is_note(line) && !(line.starts_with(' ') && numbered) {
+        } else if !(is_note(line) || (line.starts_with(' ') && numbered)) {
             break;
         }
         end += 1;

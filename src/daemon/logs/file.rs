@@ -114,7 +114,7 @@ impl LogFile {
     /// A descriptor of the same open file, for the keeper.
     #[must_use]
     pub fn duplicate(&self) -> Option<std::os::fd::OwnedFd> {
-        Some(self.file.as_ref()?.as_fd().try_clone_to_owned().ok()?)
+        self.file.as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
     #[must_use]

@@ -243,12 +243,12 @@ impl Leaf {
     /// Removes it; `false` where something is still in it.
     #[must_use]
     pub fn remove(&self) -> bool {
-        let gone = |folder: &PathBuf| match std::fs::remove_dir(folder) {
-            Ok(()) => true,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        let stays = |folder: &&PathBuf| match std::fs::remove_dir(folder) {
+            Ok(()) => false,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
         };
-        // All are tried, whatever becomes of the first.
-        self.folders.iter().map(gone).fold(true, |all, one| all && one)
+        // Counted, so that all are tried whatever becomes of the first.
+        self.folders.iter().filter(stays).count() == 0
     }
 }
 

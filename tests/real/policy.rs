@@ -1,0 +1,239 @@
+//! When a run is followed by another, and when no more.
+
+use crate::harness::{Stead, eventually, is_alive, signal, until};
+use crate::look;
+use serde_json::{Value, json};
+use std::process::{Command, Stdio};
+
+/// Ends badly at once, unless there is a file `well`.
+const FAILS: &str = "#!/bin/sh\ntest -e well && exec sleep 1000\nexit 1\n";
+
+/// The fleet that FAILS, each until it has given up.
+fn given_up(stead: &Stead, names: &[&str]) {
+    stead.file("fails.sh", FAILS);
+    let app = |name: &&str| format!("  - {{name: {name}, script: ./fails.sh, max_restarts: 3, min_uptime: 1m}}\n");
+    stead.file("ecosystem.yaml", &format!("apps:\n{}", names.iter().map(app).collect::<String>()));
+    stead.run(["start"]);
+    names.iter().for_each(|name| drop(stead.until_status(name, "errored")));
+}
+
+fn records(stead: &Stead, name: &str) -> Vec<Value> {
+    stead.json(["why", name, "--json"])["records"].as_array().unwrap().clone()
+}
+
+#[test]
+fn an_app_that_cannot_live_is_given_up_after_max_restarts() {
+    let stead = Stead::new();
+    given_up(&stead, &["web"]);
+    let all = records(&stead, "web");
+    let next: Vec<&Value> = all.iter().map(|record| &record["next"]["action"]).collect();
+    assert_eq!(next, ["give-up", "restart", "restart"]);
+    let web = stead.instance("web");
+    assert_eq!((&web["restarts"], &web["pid"], &web["next_start_at"]), (&json!(2), &Value::Null, &Value::Null));
+    let shown = stead.ok(["list"]);
+    assert!(shown.contains("errored") && shown.contains("gave up"), "{shown}");
+}
+
+#[test]
+fn a_delay_does_not_shrink_the_crash_window() {
+    // PM2 counts within min_uptime * max_restarts from the first start: here 300 ms, which one delay uses up.
+    let stead = Stead::new();
+    stead.file("fails.sh", FAILS);
+    stead.file(
+        "ecosystem.yaml",
+        "apps:\n  - {name: web, script: ./fails.sh, max_restarts: 3, min_uptime: 100, restart_delay: 350}\n  - {name: slow, script: ./fails.sh, max_restarts: 3, min_uptime: 1m, exp_backoff_restart_delay: 200}\n",
+    );
+    stead.run(["start"]);
+    stead.until_status("slow", "errored");
+    assert_eq!(records(&stead, "slow").len(), 3);
+    // On a slow machine a run may outlive 100 ms, and then it does not count.
+    stead.until_status("web", "errored");
+}
+
+#[test]
+fn one_that_outlives_min_uptime_is_never_given_up() {
+    // The case of an app that lives 1.1 s, with shorter times.
+    let stead = Stead::new();
+    stead.file("app.sh", "#!/bin/sh\nsleep 0.2\nexit 1\n");
+    stead.file("ecosystem.yaml", "apps:\n  - {name: web, script: ./app.sh, max_restarts: 2, min_uptime: 150}\n");
+    stead.run(["start"]);
+    eventually("it has restarted often", || {
+        let web = stead.instance("web");
+        assert_ne!(web["status"], "errored");
+        if web["restarts"].as_u64() > Some(11) { Ok(()) } else { Err(web.to_string()) }
+    });
+    let web = stead.instance("web");
+    assert_eq!(web["crash_loop"], true, "but it is called what it is");
+    assert!(stead.ok(["list"]).contains("crash loop"));
+}
+
+#[test]
+fn an_end_in_between_neither_counts_nor_resets() {
+    let stead = Stead::new();
+    // Short, long, short, long, short.
+    stead.file("app.sh", "#!/bin/sh\necho >> runs\ntest $(($(wc -l < runs) % 2)) = 0 && sleep 2.2\nexit 1\n");
+    stead.file("ecosystem.yaml", "apps:\n  - {name: web, script: ./app.sh, max_restarts: 3, min_uptime: 2s}\n");
+    stead.run(["start"]);
+    stead.until_status("web", "errored");
+    assert_eq!(records(&stead, "web").len(), 5);
+}
+
+#[test]
+fn planned_restarts_never_use_up_max_restarts() {
+    let stead = Stead::new();
+    stead.start("apps:\n  - {name: web, script: /bin/sleep, args: '1000', max_restarts: 2, min_uptime: 1h}\n");
+    for verb in ["restart", "reload", "restart", "reload", "restart"] {
+        stead.ok([verb, "web"]);
+    }
+    signal(stead.pid("web"), 9);
+    eventually("its first unplanned end is followed by a run", || {
+        let web = stead.instance("web");
+        if web["restarts"] == 6 && web["status"] == "online" { Ok(()) } else { Err(web.to_string()) }
+    });
+    assert_eq!(stead.instance("web")["restarts_unplanned"], 1);
+    signal(stead.pid("web"), 9);
+    stead.until_status("web", "errored");
+}
+
+#[test]
+fn stop_exit_codes_end_it_and_others_do_not() {
+    let stead = Stead::new();
+    for code in [0, 7, 3] {
+        stead.file(&format!("exit{code}.sh"), &format!("#!/bin/sh\nexit {code}\n"));
+    }
+    stead.file(
+        "ecosystem.yaml",
+        "apps:
+  - {name: zero, script: ./exit0.sh, stop_exit_codes: [0, 7]}
+  - {name: seven, script: ./exit7.sh, stop_exit_codes: [0, 7]}
+  - {name: one, script: ./exit7.sh, stop_exit_codes: 7}
+  - {name: other, script: ./exit3.sh, stop_exit_codes: [0, 7], max_restarts: 2, min_uptime: 1m}
+",
+    );
+    stead.run(["start"]);
+    for name in ["zero", "seven", "one"] {
+        let one = stead.until_status(name, "stopped");
+        assert_eq!((&one["restarts"], &one["last_exit"]["next"]["action"]), (&json!(0), &json!("stop")), "{name}");
+    }
+    let zero = stead.newest_record("zero");
+    assert_eq!((&zero["cause"], &zero["planned"]), (&json!("success"), &json!(true)));
+    stead.until_status("other", "errored");
+}
+
+#[test]
+fn a_death_by_signal_is_no_exit_code_0() {
+    // PM2 takes it for one, and an app that the kernel shot stays down.
+    let stead = Stead::new();
+    stead.start("apps:\n  - {name: web, script: /bin/sleep, args: '1000', stop_exit_codes: [0]}\n");
+    let pid = stead.pid("web");
+    signal(pid, 9);
+    eventually("another run is up", || {
+        let web = stead.instance("web");
+        if web["status"] == "online" && web["pid"] != pid { Ok(()) } else { Err(web.to_string()) }
+    });
+    assert_eq!(stead.newest_record("web")["exit_code"], Value::Null);
+}
+
+#[test]
+fn start_restart_and_reset_lead_out_of_errored() {
+    let stead = Stead::new();
+    given_up(&stead, &["start", "restart", "reset"]);
+    stead.file("well", "");
+    stead.ok(["start", "start"]);
+    assert_eq!(stead.instance("start")["status"], "online");
+    stead.ok(["restart", "restart"]);
+    assert_eq!(stead.instance("restart")["status"], "online");
+    stead.ok(["reset", "reset"]);
+    let reset = stead.until_status("reset", "online");
+    assert_eq!((&reset["restarts_unplanned"], &reset["last_exit"]), (&json!(0), &Value::Null));
+}
+
+#[test]
+fn the_count_begins_anew_after_start() {
+    let stead = Stead::new();
+    given_up(&stead, &["web"]);
+    stead.run(["start", "web"]);
+    stead.until_status("web", "errored");
+    eventually("it had three more runs", || {
+        let all = records(&stead, "web").len();
+        if all == 6 { Ok(()) } else { Err(all.to_string()) }
+    });
+}
+
+#[test]
+fn a_job_ends_stopped_and_its_file_runs_it_again_only_where_it_failed() {
+    let stead = Stead::new();
+    stead.file("well.sh", "#!/bin/sh\necho ran\n");
+    stead.file("badly.sh", "#!/bin/sh\necho ran\nexit 4\n");
+    stead.file(
+        "ecosystem.yaml",
+        "apps:
+  - {name: well, script: ./well.sh, autorestart: false}
+  - {name: badly, script: ./badly.sh, autorestart: false}
+",
+    );
+    stead.run(["start"]);
+    for (name, code, planned) in [("well", 0, true), ("badly", 4, false)] {
+        let one = stead.until_status(name, "stopped");
+        let last = &one["last_exit"];
+        assert_eq!((&last["exit_code"], &last["planned"]), (&json!(code), &json!(planned)));
+        assert_eq!(last["next"]["action"], "stop");
+    }
+    stead.run(["start"]);
+    until("what failed is tried again", || stead.log("badly", "out") == "ran\nran\n");
+    assert_eq!(stead.log("well", "out"), "ran\n", "what is done is done");
+    stead.run(["start", "well"]);
+    until("asked for by name, it runs", || stead.log("well", "out") == "ran\nran\n");
+}
+
+/// Holds a lease on a file: whoever opens it, and so execve(2), waits until the lease is given back.
+const LEASE: &str = "
+import fcntl, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = open(sys.argv[1])
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn no_more_than_two_starts_per_cpu_are_under_way_at_once() {
+    let stead = Stead::new();
+    let program = stead.work.join("program");
+    std::fs::copy("/bin/sleep", &program).unwrap();
+    let most = 2 * std::thread::available_parallelism().unwrap().get();
+    let wanted = most + 3;
+    stead.start(&format!(
+        "apps:\n  - {{name: web, script: ./program, args: '1000', instances: {wanted}, autostart: false}}\n"
+    ));
+    let mut holder = Command::new("python3");
+    let mut holder =
+        holder.args(["-c", LEASE]).arg(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut word = [0; 5];
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut word).unwrap();
+    stead.ok(["start", "web", "--no-wait"]);
+    let keeper = stead.keeper_pid();
+    let daemon = stead.daemon_pid();
+    // A child that waits in execve still shows the keeper's program.
+    let under_way = || {
+        let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
+        let pids = children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok());
+        pids.filter(|pid| *pid != daemon && is_alive(*pid) && look::exe(*pid).ends_with("stead")).count()
+    };
+    eventually("as many as may", || match under_way() {
+        count if count == most => Ok(()),
+        count => Err(count.to_string()),
+    });
+    // Others are asked and answered meanwhile; none of the rest begins.
+    let all = stead.json(["list", "--json"]);
+    assert!(
+        all.as_array().unwrap().iter().all(|one| one["status"] == "launching" || one["status"] == "waiting"),
+        "{all:#}"
+    );
+    assert_eq!(under_way(), most);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    for slot in 0..wanted {
+        stead.until_status(&format!("web-{slot}"), "online");
+    }
+}
