@@ -109,11 +109,13 @@ impl Home {
         }
     }
 
-    /// Does a keeper (or a client that is just starting one) hold the lock?
+    /// Does a keeper (or a client that is just starting one) hold the lock? Where we may not look, nobody can say that it does not.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        let opened = OpenOptions::new().read(true).write(true).open(self.path.join("lock"));
-        opened.is_ok_and(|file| matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+        match OpenOptions::new().read(true).write(true).open(self.path.join("lock")) {
+            Ok(file) => matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     /// The pid that the lock's holder has written into it.

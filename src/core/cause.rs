@@ -83,6 +83,12 @@ pub fn spawn_failed(spec: &Spec, failure: &SpawnFailure) -> Verdict {
     let thing = match failure.stage.as_str() {
         "exec" => spec.command.first().cloned(),
         "cwd" => Some(spec.cwd.display().to_string()),
+        // Which of them it is, stead.log says.
+        "log" => {
+            let given = [&spec.logs.out, &spec.logs.err, &spec.logs.combined].into_iter().flatten();
+            let paths: Vec<String> = given.map(|path| path.display().to_string()).collect();
+            (!paths.is_empty()).then(|| paths.join(" or "))
+        }
         "uid" | "gid" | "groups" => spec.identity.as_ref().map(|identity| identity.user.clone()),
         _ => None,
     };

@@ -502,7 +502,7 @@ impl Daemon {
         let files = self.output.files(spec, &order.note.instance, order.slot);
         let marks = self.output.marks(&files).map_err(|(path, error)| {
             tracing::error!(%error, path = %path.display(), "a log file cannot be opened");
-            SpawnFailure { stage: format!("log {}", path.display()), errno: io_errno(&error) }
+            SpawnFailure { stage: "log".into(), errno: io_errno(&error) }
         })?;
         let mut env: Env = (*order.environment).clone();
         if let Some(who) = &spec.identity {

@@ -1,6 +1,7 @@
 //! stead as its users meet it: the real binary, real processes, real kills.
 
 mod attributes;
+mod bad_input;
 mod children;
 mod harness;
 mod json;
@@ -11,4 +12,5 @@ mod memory;
 mod policy;
 mod recovery;
 mod start_and_stop;
+mod text;
 mod verbs;

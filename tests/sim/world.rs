@@ -40,7 +40,7 @@ pub struct World {
     mail: BTreeMap<(Mono, u64), Letter>,
     letters: u64,
     finishing: BTreeMap<RunId, bool>,
-    /// The daemon dies when it has performed so many actions of its next answer.
+    /// The daemon dies when it has performed so many actions.
     dies_after: Option<usize>,
     begins: Option<Mono>,
     tickets: u64,
@@ -290,12 +290,9 @@ impl World {
     }
 
     fn perform(&mut self, actions: Vec<Action>) {
-        let deadly = self.dies_after.filter(|_| !actions.is_empty()).is_some();
         for action in actions {
-            match &mut self.dies_after {
-                Some(0) => break,
-                Some(left) => *left -= 1,
-                None => {}
+            if self.dies_after == Some(0) {
+                return self.daemon_dies();
             }
             let line = words::action(&action, |run| self.laws.shown(run));
             self.says(&line);
@@ -303,9 +300,10 @@ impl World {
                 self.laws.performed(self.now, &action, (&self.kernel, &self.disk, fleet), &self.transcript);
             }
             self.act(action);
-        }
-        if deadly {
-            self.daemon_dies();
+            self.dies_after = self.dies_after.map(|left| left - 1);
+            if self.dies_after == Some(0) {
+                return self.daemon_dies();
+            }
         }
     }
 

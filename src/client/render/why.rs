@@ -18,13 +18,14 @@ pub fn page(screen: &Screen, now: Wall, view: &WhyView) -> String {
         return format!("{}: no run has ended\n", screen.paint(Style::Bold, &name));
     }
     let since = view.since.map_or(String::new(), |at| format!(" since {}", local(at)));
-    let mut lines = format!(
-        "{}: {} ended{since}: {} unplanned, {} planned\n\n",
-        screen.paint(Style::Bold, &name),
+    let sums = format!(
+        "{} ended{since}: {} unplanned, {} planned",
         if view.total == 1 { "1 run has".to_owned() } else { format!("{} runs have", view.total) },
         view.unplanned,
         view.planned
     );
+    let sums = text::hang(screen, text::width(&name) + 2, &sums);
+    let mut lines = format!("{}: {sums}\n\n", screen.paint(Style::Bold, &name));
     lines.push_str(&causes(screen, now, view));
     for record in &view.records {
         lines.push('\n');
@@ -61,12 +62,9 @@ fn causes(screen: &Screen, now: Wall, view: &WhyView) -> String {
 fn end(screen: &Screen, now: Wall, record: &Record) -> String {
     let style = if record.planned { Style::Bold } else { Style::Red };
     let run = text::plain(&record.run);
-    let mut lines = format!(
-        "{}  {}: {}\n",
-        screen.paint(Style::Bold, run),
-        screen.paint(style, record.cause.word()),
-        text::plain(&record.summary)
-    );
+    let cause = record.cause.word();
+    let summary = text::hang(screen, text::width(&run) + cause.len() + 4, &text::plain(&record.summary));
+    let mut lines = format!("{}  {}: {summary}\n", screen.paint(Style::Bold, run), screen.paint(style, cause));
     let mut line = |label: &str, value: &str| {
         let label = screen.paint(Style::Dim, format!("  {label:<11}"));
         lines.push_str(&format!("{label} {}\n", text::hang(screen, 14, &text::plain(value))));
