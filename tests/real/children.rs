@@ -467,7 +467,7 @@ fn two_hundred_apps_that_crash_in_a_loop_lose_no_record() {
 }
 
 #[test]
-fn a_storm_of_crashes_keeps_no_client_waiting() {
+fn a_storm_of_crashes_keeps_no_client_and_no_other_app_waiting() {
     let stead = Stead::new();
     let app = |n: usize| format!("  - {{name: app-{n}, script: 'exit 3', interpreter: none, max_restarts: 1000000}}\n");
     stead.start(&format!("apps:\n{}", (0..60).map(app).collect::<String>()));
