@@ -216,14 +216,15 @@ impl Fleet {
         // One that is deleted and added again waits until the old one is gone: they share a name, its logs and its port.
         let leaving: Vec<&str> =
             self.instances.values().filter(|one| one.want == Want::Gone).map(|one| one.name.as_str()).collect();
-        let turns: Vec<Id> = self
+        let mut turns: Vec<(RunId, Id)> = self
             .instances
             .values()
             .filter(|one| one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()))
-            .map(|one| one.id)
-            .take(free)
+            .map(|one| (one.last_run, one.id))
             .collect();
-        for id in turns {
+        // Whose last start is longest ago comes first: those that crash in a loop would else take every turn from the rest.
+        turns.sort_unstable();
+        for (_, id) in turns.into_iter().take(free) {
             let run = RunId(self.next_run);
             self.next_run += 1;
             let Some(instance) = self.instances.get_mut(&id) else { continue };

@@ -119,6 +119,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
             turn = clock::precise();
         }
         let sleep = daemon.deadline().map(|at| Duration::from_millis((at - clock::now().mono).0));
+        // In no order: in a storm of crashes the keeper always has news, and clients, signals and beats need their turn.
         tokio::select! {
             message = daemon.link.receive() => match message {
                 Ok((message, fds)) => daemon.keeper_says(message, fds),

@@ -388,7 +388,8 @@ fn cannot_come_back(attributes: &str, lose: impl FnOnce(&Stead), stage: &str, er
         why["records"].as_array().unwrap().iter().filter(|record| record["cause"] == "spawn-failed").collect();
     assert!((2..=3).contains(&failed.len()), "failed spawns count towards max_restarts: {why:#}");
     for record in &failed {
-        assert_eq!(record["evidence"]["spawn"], json!({"stage": stage, "errno": errno}), "{record:#}");
+        let spawn = &record["evidence"]["spawn"];
+        assert!(spawn["stage"].as_str().unwrap().starts_with(stage) && spawn["errno"] == errno, "{record:#}");
         assert_eq!((&record["pid"], &record["planned"]), (&Value::Null, &false.into()));
         assert_eq!((&record["exit_code"], &record["signal"]), (&Value::Null, &Value::Null));
     }
@@ -445,7 +446,8 @@ fn two_hundred_apps_that_crash_in_a_loop_lose_no_record() {
     };
     let file = format!("apps:\n{}", (0..200).map(app).collect::<String>());
     stead.file("ecosystem.yaml", &file);
-    assert_eq!(stead.run(["start", "ecosystem.yaml", "--no-wait"]).status, Some(0));
+    let said = stead.run(["start", "ecosystem.yaml", "--no-wait"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
     until("some have begun", || stead.work.join("app-150.diary").exists());
     stead.kill_daemon();
     eventually("all have given up", || {
@@ -462,4 +464,18 @@ fn two_hundred_apps_that_crash_in_a_loop_lose_no_record() {
         assert_eq!(why["records"].as_array().unwrap().len(), runs);
         assert!(why["records"].as_array().unwrap().iter().all(|record| record["exit_code"] == 3), "{why:#}");
     }
+}
+
+#[test]
+fn a_storm_of_crashes_keeps_no_client_and_no_other_app_waiting() {
+    let stead = Stead::new();
+    let app = |n: usize| format!("  - {{name: app-{n}, script: 'exit 3', interpreter: none, max_restarts: 1000000}}\n");
+    stead.start(&format!("apps:\n{}", (0..60).map(app).collect::<String>()));
+    for _ in 0..10 {
+        stead.ok(["ping"]);
+        stead.ok(["list"]);
+    }
+    stead.ok(["stop", "all"]);
+    let list = stead.json(["list", "--json"]);
+    assert!(list.as_array().unwrap().iter().all(|one| one["status"] == "stopped"), "{list:#}");
 }
