@@ -10,12 +10,11 @@ demo: setup
 	$(CARGO) build --release
 	contrib/demo/run.sh $(STEAD)
 
-## Stops the demo and ends stead.
+## Stops the demo's apps and forgets them; other apps stay.
 demo-stop:
-	$(STEAD) delete all || true
-	$(STEAD) kill
+	$(STEAD) delete $$(sed -nE 's/.*name: ([a-z0-9-]+).*/\1/p' ecosystem.yaml.example)
 
-## All tests: pure simulation, then real processes.
+## All tests: pure simulation, real processes, guests with cgroup v2. docs/testing.md tells of them.
 test: setup
 	contrib/scripts/test.sh
 

@@ -30,7 +30,10 @@ fn main() -> ExitCode {
 }
 
 fn command_line() -> ExitCode {
-    let cli = <Cli as clap::Parser>::parse();
+    let cli = match <Cli as clap::Parser>::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return client::cli::explain(error),
+    };
     let Command::Daemon(arguments) = &cli.command else { return client::run(cli) };
     match foreground(&cli, arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,6 +76,12 @@ fn foreground(cli: &Cli, arguments: &DaemonArgs) -> Result<(), Refusal> {
         return Err(Refusal::failed(format!("{holder} holds the home {}", home.path.display()))
             .hint("one home has one stead: `stead kill` ends it, or choose another with --home"));
     };
+    if let Some(file) = &arguments.file
+        && !checks(file)
+    {
+        return Err(Refusal::failed(format!("nothing was started: {} has errors", file.display()))
+            .hint("`stead daemon` without a file starts what was wanted up before"));
+    }
     let mut daemon_args = vec!["--foreground".to_owned()];
     if arguments.log_format == LogFormat::Json {
         daemon_args.push("--json".to_owned());
@@ -86,6 +95,13 @@ fn foreground(cli: &Cli, arguments: &DaemonArgs) -> Result<(), Refusal> {
         })
     });
     begun.map_err(|error| Refusal::failed(format!("could not begin: {}", client::home::reason(&error))))
+}
+
+/// Says all that is wrong with a file, before anything of it is started.
+fn checks(file: &Path) -> bool {
+    let mut check = std::process::Command::new("/proc/self/exe");
+    let status = check.arg("check").arg(file).stdout(std::process::Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 /// `stead daemon FILE`: a client of our own asks for it.

@@ -59,6 +59,7 @@ fn the_messages_of_version_1_are_read_and_said_in_the_same_words() {
         assert_ne!(message, FromKeeper::Unknown, "{text}");
         assert!(covers(&serde_json::to_value(&message).unwrap(), &read(text)), "{message:?}");
         if let FromKeeper::Run { note, .. } = &message {
+            let note: serde_json::Value = read(note);
             let core: RunNote = serde_json::from_value(note["core"].clone()).unwrap();
             assert!(covers(&serde_json::to_value(core).unwrap(), &note["core"]), "{note}");
         }
@@ -90,6 +91,7 @@ fn a_home_of_version_1_is_taken_over() {
     let lines = JOURNAL.lines().map(read::<Line>);
     let live = FROM_KEEPER.lines().map(read::<FromKeeper>).filter_map(|message| match message {
         FromKeeper::Run { run, pid, started, state: State::Live, note } => {
+            let note: serde_json::Value = read(&note);
             let note = serde_json::from_value(note["core"].clone()).unwrap();
             Some(Held { run, pid, started, state: HeldState::Live, note })
         }

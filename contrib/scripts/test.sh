@@ -2,6 +2,7 @@
 # All tests, and then a look that none of them left anything behind.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+contrib/scripts/uml.sh
 before=$(ls -d "${TMPDIR:-/tmp}"/stead-test-* 2>/dev/null || true)
 cargo test --locked "$@"
 after=$(ls -d "${TMPDIR:-/tmp}"/stead-test-* 2>/dev/null || true)

@@ -11,7 +11,6 @@ use std::path::PathBuf;
     about = "Starts apps, keeps them up, and knows why each run of them ended",
     after_help = "NAME is an app, an instance (NAME-0), a namespace, an id, or `all`.\n\
                   Exit status: 0 done, 1 failed, 2 usage or config error, 3 no such app.",
-    disable_help_subcommand = true,
     max_term_width = 100
 )]
 pub struct Cli {
@@ -31,6 +30,43 @@ impl Cli {
     pub fn definition() -> clap::Command {
         Cli::command()
     }
+}
+
+/// PM2's verbs that are other words here, or not there.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("monit", "`stead list` shows all apps, `stead logs -f` what they write"),
+    ("dashboard", "`stead list` shows all apps, `stead logs -f` what they write"),
+    ("startup", "let systemd or an init script run `stead daemon`: what was up comes back by itself"),
+    ("unstartup", "stead has made no unit: what runs `stead daemon` is yours"),
+    ("env", "`stead describe NAME --show-env`"),
+    ("id", "`stead list` shows the ids"),
+    ("pid", "`stead list --json` has the pids"),
+    ("prettylist", "`stead list --json`"),
+    ("reloadLogs", "`kill -HUP` to the keeper (`stead ping` names it) reopens the logs"),
+    ("startOrRestart", "`stead start FILE` starts what is new and restarts what changed"),
+    ("startOrReload", "`stead start FILE` starts what is new and restarts what changed"),
+    ("startOrGracefulReload", "`stead start FILE` starts what is new and restarts what changed"),
+    ("update", "`stead kill`, then start the new binary: what was saved comes back by `stead resurrect`"),
+    ("ecosystem", "ecosystem.yaml.example shows every key"),
+    ("init", "ecosystem.yaml.example shows every key"),
+    ("cleardump", "`stead save --force` with an empty list"),
+    ("health", "not there yet: `stead list` and `stead why NAME` say most of it"),
+];
+
+/// Ends with what clap says, or, for a verb of PM2 that is another word here, with that word.
+pub fn explain(error: clap::Error) -> std::process::ExitCode {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some((_, hint)) = OTHER_WORDS.iter().find(|(known, _)| known == word)
+    {
+        let refusal = crate::core::command::Refusal::failed(format!("there is no verb `{word}`")).hint(*hint);
+        super::render::screen::complain(&super::render::screen::Screen::stderr(false), &refusal);
+        return std::process::ExitCode::from(2);
+    }
+    // Help and version are no failures, and clap knows where each is to be written.
+    let _ = error.print();
+    std::process::ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// The verbs.

@@ -163,7 +163,7 @@ impl Daemon {
     #[must_use]
     pub fn not_running(&self) -> Refusal {
         Refusal::failed(format!("stead is not running (home {})", self.home.path.display()))
-            .hint("`stead list` starts it, and what was up comes back")
+            .hint("`stead list` starts it, with what was wanted up")
     }
 
     fn silent(&self) -> Refusal {

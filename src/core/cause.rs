@@ -3,8 +3,8 @@
 use super::backoff;
 use super::clock::Millis;
 use super::event::{Exit, ExitStatus, Facts, Why};
-use super::record::{Actor, Cause, Confidence, SpawnFailure};
-use super::spec::{OomPolicy, Signal, Spec};
+use super::record::{Actor, Cause, Confidence, Crossing, SpawnFailure};
+use super::spec::{Bytes, OomPolicy, Signal, Spec, Stop};
 
 /// What a run's end is called.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,12 @@ pub fn verdict(spec: &Spec, why: Option<&Why>, exit: &Exit, uptime: Millis, fact
             cause: why.cause,
             planned: is_planned(why.cause),
             confidence: Confidence::Certain,
-            summary: format!("{}{}", act(why.cause), why.actor.as_ref().map(by).unwrap_or_default()),
+            summary: format!(
+                "{}{}{}",
+                act(why.cause),
+                why.actor.as_ref().map(by).unwrap_or_default(),
+                if was_deaf(spec, exit.status) { deaf(spec) } else { String::new() }
+            ),
         };
     }
     let unplanned = |cause, confidence, summary| Verdict { cause, planned: false, confidence, summary };
@@ -68,6 +73,9 @@ pub fn verdict(spec: &Spec, why: Option<&Why>, exit: &Exit, uptime: Millis, fact
         }
         ExitStatus::Signal { signal, core_dumped: true } => {
             unplanned(Cause::CoreDump, Confidence::Certain, format!("ended by {signal} {after} and dumped core"))
+        }
+        ExitStatus::Signal { signal, core_dumped: false } if is_fault(signal) => {
+            unplanned(Cause::Signal, Confidence::Certain, format!("crashed with {signal} {after}"))
         }
         ExitStatus::Signal { signal, core_dumped: false } => unplanned(
             Cause::Signal,
@@ -138,6 +146,18 @@ pub fn lost(same_boot: bool) -> Verdict {
     }
 }
 
+/// What a crossing of the cap looked like, to be put behind the summary.
+#[must_use]
+pub fn crossed(spec: &Spec, crossing: &Crossing) -> String {
+    let cap = spec.max_memory_restart.map(|cap| format!(" of {cap}")).unwrap_or_default();
+    let growth = u64::try_from(crossing.growth_bytes)
+        .map_or_else(|_| String::new(), |grown| format!(", {} more than {} before", Bytes(grown), crossing.growth_ms));
+    let usage = Bytes(crossing.usage_bytes);
+    let biggest =
+        crossing.processes.first().map(|one| format!("; biggest: pid {} with {}", one.pid, Bytes(one.memory_bytes)));
+    format!(": {usage}{cap}{growth}{}", biggest.unwrap_or_default())
+}
+
 /// Does this cause stand for somebody's wish?
 #[must_use]
 pub fn is_planned(cause: Cause) -> bool {
@@ -177,6 +197,22 @@ fn act(cause: Cause) -> &'static str {
         | Cause::SpawnFailed
         | Cause::Lost => "stopped",
     }
+}
+
+/// It was asked to end, and in the end it had to be killed.
+fn was_deaf(spec: &Spec, status: ExitStatus) -> bool {
+    spec.stop.kill_signal != Signal::KILL && matches!(status, ExitStatus::Signal { signal: Signal::KILL, .. })
+}
+
+fn deaf(spec: &Spec) -> String {
+    let Stop { kill_signal, kill_timeout, .. } = &spec.stop;
+    format!("; it did not end by {kill_signal} and was killed (kill_timeout {kill_timeout})")
+}
+
+/// Of a fault of its own: nobody sends these to a process but itself and the kernel.
+fn is_fault(signal: Signal) -> bool {
+    // SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV.
+    matches!(signal.0, 4 | 6 | 7 | 8 | 11)
 }
 
 /// By SIGKILL, or as a shell reports that of its child.

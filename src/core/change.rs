@@ -45,7 +45,18 @@ fn walk(path: &str, old: &Value, new: &Value, found: &mut Vec<Difference>) {
         }
         return;
     }
-    found.push(Difference { text: format!("{} {} → {}", shown(path), word(old), word(new)), effect: effect(path) });
+    let text = if is_secret(path) {
+        format!("{} changed", shown(path))
+    } else {
+        format!("{} {} → {}", shown(path), word(old), word(new))
+    };
+    found.push(Difference { text, effect: effect(path) });
+}
+
+/// Variables whose names say so are not shown: terminals and CI logs keep what they see.
+fn is_secret(path: &str) -> bool {
+    let Some(name) = path.strip_prefix("env.").map(str::to_ascii_uppercase) else { return false };
+    ["KEY", "TOKEN", "SECRET", "PASS", "PWD", "CREDENTIAL", "AUTH", "DSN", "URL"].iter().any(|word| name.contains(word))
 }
 
 /// The name that the ecosystem file has for a field.

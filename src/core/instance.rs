@@ -296,7 +296,10 @@ impl Instance {
                 let intent = intent.filter(|intent| intent.since <= exit.at.mono);
                 let crossing = intent.as_ref().and_then(|intent| intent.crossing.clone());
                 let why = intent.map(|intent| intent.why);
-                let verdict = cause::verdict(spec, why.as_ref(), &exit, uptime, &facts);
+                let mut verdict = cause::verdict(spec, why.as_ref(), &exit, uptime, &facts);
+                if let Some(crossing) = crossing.as_ref().filter(|_| verdict.cause == Cause::MemoryCap) {
+                    verdict.summary.push_str(&cause::crossed(&run.spec, crossing));
+                }
                 // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
                 let exception = facts.exception.filter(|_| verdict.cause == Cause::ExitCode);
                 let signature = exception.as_ref().map(|one| signature::signature(&one.kind, &one.message));

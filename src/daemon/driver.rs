@@ -25,6 +25,9 @@ use tokio::sync::mpsc;
 /// How long the daemon stays for clients that have not taken their answer.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
+/// The loop gives way after this long, even with more to do.
+const LONGEST_TURN: Duration = Duration::from_millis(2);
+
 /// How the daemon's life ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
@@ -97,6 +100,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         daemon.keeper_says(message, Vec::new());
     }
     let alarm = readable(daemon.memory_alarm()?)?;
+    let mut turn = clock::precise();
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
     loop {
         if daemon.said_bye {
@@ -109,9 +113,13 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
             let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
             return Ok(End::Bye);
         }
+        // However much the keeper has to say, clients get their turn: their tasks run only while this one gives way.
+        if clock::precise() - turn >= LONGEST_TURN {
+            tokio::task::yield_now().await;
+            turn = clock::precise();
+        }
         let sleep = daemon.deadline().map(|at| Duration::from_millis((at - clock::now().mono).0));
         tokio::select! {
-            biased;
             message = daemon.link.receive() => match message {
                 Ok((message, fds)) => daemon.keeper_says(message, fds),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => tracing::error!(%error, "from the keeper"),

@@ -112,7 +112,7 @@ impl Link {
                     inventory.sockets.extend(fds.next().map(|fd| (name, fd)))
                 }
                 (FromKeeper::Run { run, pid, started, state, note }, Some(inventory)) => {
-                    let Ok(envelope) = serde_json::from_value::<Envelope>(note) else {
+                    let Ok(envelope) = serde_json::from_str::<Envelope>(&note) else {
                         tracing::error!(run = run.0, "the keeper holds a run whose note cannot be read");
                         continue;
                     };

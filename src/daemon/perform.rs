@@ -27,6 +27,7 @@ use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
 use crate::os::cgroup::site::Site;
 use crate::os::process::Snapshot;
 use crate::os::spawn::{Credentials, Plan};
+use crate::os::strings::Strings;
 use crate::os::{clock, file, process, socket};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -250,7 +251,7 @@ impl Daemon {
                 Action::Note { run, note } => {
                     if let Some(envelope) = self.envelopes.get_mut(&run) {
                         envelope.core = note;
-                        let note = serde_json::to_value(&*envelope).unwrap_or_default();
+                        let note = serde_json::to_string(&*envelope).unwrap_or_default();
                         self.say(&FromDaemon::Note { run, note });
                     }
                 }
@@ -457,7 +458,7 @@ impl Daemon {
         let run = order.run;
         match self.prepare(&order) {
             Ok((mut plan, envelope)) => {
-                let note = serde_json::to_value(&envelope).unwrap_or_default();
+                let note = serde_json::to_string(&envelope).unwrap_or_default();
                 self.envelopes.insert(run, envelope);
                 let join = self.make_leaf(run, &order);
                 plan.into_group = join.into.is_some();
@@ -521,12 +522,12 @@ impl Daemon {
         env.insert("STEAD_NAME".into(), order.note.instance.clone());
         env.insert("STEAD_RUN".into(), shown(&envelope));
         let name = spec.command.first().map(String::as_str).unwrap_or_default();
-        let program = process::find_program(name, env.get("PATH").map(String::as_str))
-            .map_err(|errno| SpawnFailure { stage: "exec".into(), errno: format!("{errno:?}") })?;
+        let no_exec = |errno| SpawnFailure { stage: "exec".into(), errno: format!("{errno:?}") };
+        let program = process::find_program(name, env.get("PATH").map(String::as_str)).map_err(no_exec)?;
         let plan = Plan {
             program,
-            argv: spec.command.clone(),
-            env: env.into_iter().map(|(key, value)| format!("{key}={value}")).collect(),
+            argv: Strings::new(&spec.command).map_err(no_exec)?,
+            env: Strings::new(env.iter().map(|(key, value)| format!("{key}={value}"))).map_err(no_exec)?,
             cwd: spec.cwd.to_string_lossy().into_owned(),
             identity: spec.identity.as_ref().map(|who| Credentials {
                 uid: who.uid,

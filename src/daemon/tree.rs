@@ -58,7 +58,7 @@ impl Runs {
         if signal == Signal::KILL.0 && leaf.is_some_and(Leaf::kill) {
             return;
         }
-        let snapshot = Snapshot::take();
+        let snapshot = self.in_group(run).map_or_else(Snapshot::take, Snapshot::of);
         self.signal_members(&self.members(keeper, run, &snapshot), &snapshot, run, signal);
     }
 
@@ -106,10 +106,8 @@ impl Runs {
     /// The live processes of a run, parents first.
     #[must_use]
     pub fn members(&self, keeper: i32, run: RunId, snapshot: &Snapshot) -> Vec<i32> {
-        if let Some(mut members) = self.in_group(run) {
-            members.retain(|pid| snapshot.get(*pid).is_some());
-            members.sort_by_key(|pid| snapshot.get(*pid).map(|stat| (stat.start_time, stat.pid)));
-            return members;
+        if let Some(members) = self.in_group(run) {
+            return in_order(members, snapshot);
         }
         let main = self.runs.get(&run).map(|known| known.pid);
         let orphans =
@@ -124,19 +122,24 @@ impl Runs {
         self.runs.get(&run)?.leaf.as_ref()?.members()
     }
 
-    /// The trees of all runs in one look.
+    /// The trees of all runs in one look. Where each has a group, nobody else is looked at.
     #[must_use]
-    pub fn all(&self, keeper: i32, snapshot: &Snapshot) -> BTreeMap<RunId, Vec<i32>> {
-        if self.runs.values().all(|known| known.leaf.is_some()) {
-            return self.runs.keys().map(|run| (*run, self.members(keeper, *run, snapshot))).collect();
+    pub fn all(&self, keeper: i32) -> (Snapshot, BTreeMap<RunId, Vec<i32>>) {
+        let groups: Option<Vec<_>> = self.runs.keys().map(|run| Some((*run, self.in_group(*run)?))).collect();
+        if let Some(groups) = groups {
+            let snapshot = Snapshot::of(groups.iter().flat_map(|(_, members)| members.iter().copied()));
+            let trees = groups.into_iter().map(|(run, members)| (run, in_order(members, &snapshot))).collect();
+            return (snapshot, trees);
         }
+        let snapshot = Snapshot::take();
         let mut roots: BTreeMap<RunId, Vec<i32>> = BTreeMap::new();
         for pid in snapshot.children(keeper) {
             if let Some(run) = self.mains.get(pid).copied().or_else(|| self.owner(*pid)) {
                 roots.entry(run).or_default().push(*pid);
             }
         }
-        roots.into_iter().map(|(run, roots)| (run, snapshot.below(roots))).collect()
+        let trees = roots.into_iter().map(|(run, roots)| (run, snapshot.below(roots))).collect();
+        (snapshot, trees)
     }
 
     /// Children of the keeper that are no main process and not ourselves, and still live.
@@ -152,4 +155,11 @@ impl Runs {
         }
         self.shown.get(&process::variable(pid, "STEAD_RUN")?).copied()
     }
+}
+
+/// Those that live, the eldest first: a parent is older than its children.
+fn in_order(mut members: Vec<i32>, snapshot: &Snapshot) -> Vec<i32> {
+    members.retain(|pid| snapshot.get(*pid).is_some());
+    members.sort_by_key(|pid| snapshot.get(*pid).map(|stat| (stat.start_time, stat.pid)));
+    members
 }

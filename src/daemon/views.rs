@@ -5,7 +5,7 @@ use super::tree::Runs;
 use crate::core::backoff;
 use crate::core::clock::{Mono, Now};
 use crate::core::fleet::Fleet;
-use crate::core::instance::{Instance, Phase};
+use crate::core::instance::{Instance, Phase, Want};
 use crate::core::name::RunId;
 use crate::core::view::{InstanceView, ProcessView};
 use crate::os::cgroup::site::Site;
@@ -46,13 +46,14 @@ impl Meter {
         memory: &Memory,
         keeper: i32,
     ) -> BTreeMap<RunId, Usage> {
-        let snapshot = Snapshot::take();
-        let trees = runs.all(keeper, &snapshot);
+        let (snapshot, trees) = runs.all(keeper);
         self.looks.retain(|run, _| trees.contains_key(run));
+        let begun: BTreeMap<RunId, Mono> =
+            fleet.instances().filter_map(|one| one.run()).map(|life| (life.id, life.started.mono)).collect();
         let mut usages = BTreeMap::new();
         for (run, tree) in trees {
             let ticks = tree.iter().filter_map(|pid| snapshot.get(*pid)).map(|stat| stat.cpu_ticks).sum();
-            let started = fleet.instance_of(run).and_then(|one| one.run()).map_or(now.mono, |life| life.started.mono);
+            let started = begun.get(&run).copied().unwrap_or(now.mono);
             let shares = || tree.iter().filter_map(|pid| process::pss(*pid)).reduce(|sum, share| sum + share);
             usages.insert(
                 run,
@@ -107,7 +108,7 @@ pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, 
             _ => None,
         },
         last_exit: one.last.as_deref().cloned(),
-        crash_loop: backoff::is_crash_loop(&one.streak, now.mono),
+        crash_loop: one.want == Want::Up && backoff::is_crash_loop(&one.streak, now.mono),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::os::cgroup::site::Site;
 use crate::os::process::{self, Snapshot};
 use crate::os::signal::Came;
 use crate::os::spawn::{self, Plan, Stage, Stdio};
+use crate::os::strings::Strings;
 use crate::os::{clock, file, pipe, role, signal, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -93,7 +94,7 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
     let mut keeper = Keeper {
         inventory: Inventory::default(),
         attendant: Attendant::new(now),
-        daemon_plan: daemon_plan(&start),
+        daemon_plan: daemon_plan(&start)?,
         files,
         null: file::null()?,
         daemon_stderr: start.daemon_stderr.take().map_or_else(file::null, Ok)?,
@@ -488,11 +489,10 @@ fn next_dead() -> Option<(i32, ExitStatus, Usage)> {
 }
 
 /// The daemon is always this very binary, even where another has been put in its place meanwhile.
-fn daemon_plan(start: &Start) -> Plan {
-    let mut argv = vec!["stead".to_owned(), role::DAEMON.to_owned()];
-    argv.extend(start.daemon_args.iter().cloned());
-    let env = role::environment(&start.home);
-    Plan { program: "/proc/self/exe".into(), argv, env, cwd: "/".into(), ..Plan::default() }
+fn daemon_plan(start: &Start) -> Result<Plan, Errno> {
+    let argv = Strings::new(["stead", role::DAEMON].into_iter().chain(start.daemon_args.iter().map(String::as_str)))?;
+    let env = Strings::new(role::environment(&start.home))?;
+    Ok(Plan { program: "/proc/self/exe".into(), argv, env, cwd: "/".into(), ..Plan::default() })
 }
 
 /// Never two copies: what still runs of an earlier keeper of this home is ended before anything is started. Found by STEAD_HOME

@@ -18,8 +18,8 @@ pub const BEAT_LIMIT_MS: u64 = 30_000;
 /// How often the daemon says that it lives: three may be missed.
 pub const BEAT_EVERY_MS: u64 = 8_000;
 
-/// A note is opaque to the keeper.
-pub type Note = serde_json::Value;
+/// A note is opaque to the keeper: JSON of the daemon's own, kept as the text that came, in one piece of memory.
+pub type Note = String;
 
 /// From the keeper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

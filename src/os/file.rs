@@ -32,16 +32,43 @@ pub fn read_memory_file(fd: OwnedFd) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Puts `bytes` in the place of `path`: a reader sees the old file or the new one, after a power cut too.
+/// Reads a file of /proc or of a cgroup. The kernel makes these texts while they are read, and hundreds are read in a row: std's question
+/// for the size, which such a file does not know, and its first small reads would cost more than the rest.
 ///
 /// # Errors
-/// Of open(2), write(2), fsync(2), rename(2). The old file stays.
+/// Of open(2) and read(2).
+pub fn read_kernel(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut text = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        match file.read(&mut text[length..]) {
+            Ok(0) => break,
+            Ok(n) => length += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if length == text.len() {
+            text.resize(2 * length, 0);
+        }
+    }
+    text.truncate(length);
+    Ok(text)
+}
+
+/// Puts `bytes` in the place of `path`: a reader sees the old file or the new one, and after a power cut the new one.
+///
+/// # Errors
+/// Of open(2), write(2), fsync(2), rename(2). The old file stays, unless only the sync of its folder failed.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(bytes)?;
     file.sync_data()?;
-    std::fs::rename(&draft, path)
+    std::fs::rename(&draft, path)?;
+    // The new name is only in memory until its folder is synced (fsync(2)); ext4 writes it some 5 s later.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 /// Opens `path` and takes flock(2) on it, waiting up to `limit`. The lock lasts as long as the file is open in any process.

@@ -10,6 +10,7 @@ pub mod role;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod strings;
 pub mod terminal;
 pub mod user;
 pub mod wait;

@@ -1,11 +1,12 @@
 //! Processes: pidfds, what /proc says of them, and which belong to a tree.
 
+use super::file;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Opens a pidfd, close-on-exec.
 ///
@@ -50,25 +51,9 @@ pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// Reads /proc/PID/`what`. The kernel makes these texts while they are read, and hundreds are read in a row: std's question for the
-/// size (always 0) and its first small reads would cost more than the rest.
+/// Reads /proc/PID/`what`.
 fn read(pid: i32, what: &str) -> Option<Vec<u8>> {
-    let mut file = File::open(format!("/proc/{pid}/{what}")).ok()?;
-    let mut text = vec![0; 4096];
-    let mut length = 0;
-    loop {
-        match file.read(&mut text[length..]) {
-            Ok(0) => break,
-            Ok(n) => length += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
-        }
-        if length == text.len() {
-            text.resize(2 * length, 0);
-        }
-    }
-    text.truncate(length);
-    Some(text)
+    file::read_kernel(Path::new(&format!("/proc/{pid}/{what}"))).ok()
 }
 
 /// The fields of /proc/PID/stat that are used here.
@@ -126,10 +111,15 @@ impl Snapshot {
     /// Reads /proc.
     #[must_use]
     pub fn take() -> Snapshot {
-        let mut all = Snapshot::default();
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        for entry in entries {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        Snapshot::of(entries.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok())))
+    }
+
+    /// Only of these.
+    #[must_use]
+    pub fn of(pids: impl IntoIterator<Item = i32>) -> Snapshot {
+        let mut all = Snapshot::default();
+        for pid in pids {
             // Children of kthreadd (2) are the kernel's.
             if let Some(stat) = Stat::read(pid).filter(|stat| stat.state != 'Z' && stat.state != 'X' && stat.ppid != 2)
             {
@@ -272,10 +262,11 @@ pub fn find_program(name: &str, search: Option<&str>) -> Result<String, Errno> {
     Err(seen)
 }
 
-/// This process's oom_score_adj; an app of a protected stead must not inherit the protection.
+/// The oom_score_adj that this process began with; an app of a protected stead must not inherit the protection.
 #[must_use]
 pub fn own_oom_score_adj() -> Option<i32> {
-    std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
+    static BEGAN_WITH: OnceLock<Option<i32>> = OnceLock::new();
+    *BEGAN_WITH.get_or_init(|| std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok())
 }
 
 /// The name of an errno: `ENOENT`.

@@ -1,5 +1,6 @@
 //! How stead starts itself in another role. One binary, three roles: the first argument names it.
 
+use super::strings::Strings;
 use super::{file, spawn};
 use nix::fcntl::OFlag;
 use std::fs::File;
@@ -31,8 +32,8 @@ pub fn start_keeper(home: &Path, lock: File) -> io::Result<()> {
     let stdio = spawn::Stdio { null: null.as_fd(), out: null.as_fd(), err: null.as_fd(), listen: &inherited };
     let plan = spawn::Plan {
         program: "/proc/self/exe".into(),
-        argv: vec!["stead".into(), KEEPER.into()],
-        env: environment(home),
+        argv: Strings::new(["stead", KEEPER])?,
+        env: Strings::new(environment(home))?,
         cwd: "/".into(),
         ..spawn::Plan::default()
     };

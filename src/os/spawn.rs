@@ -1,5 +1,6 @@
 //! From a plan to a running program: clone, the steps in the child, and which of them failed.
 
+use super::strings::Strings;
 use crate::core::spec::{Limit, Resource};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -13,9 +14,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub struct Plan {
     /// The file to exec; no search in PATH.
     pub program: String,
-    pub argv: Vec<String>,
+    pub argv: Strings,
     /// `KEY=VALUE`.
-    pub env: Vec<String>,
+    pub env: Strings,
     pub cwd: String,
     pub identity: Option<Credentials>,
     pub umask: Option<u32>,
@@ -246,11 +247,11 @@ fn join(groups: Groups<'_>) -> Result<(), Errno> {
 struct Prepared {
     program: CString,
     cwd: CString,
-    /// Owns what `argv_pointers` and `env_pointers` point to.
-    _argv: Vec<CString>,
-    _env: Vec<CString>,
-    argv_pointers: Vec<*const c_char>,
-    env_pointers: Vec<*const c_char>,
+    /// Into the plan's strings, and the two below.
+    argv: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+    /// `LISTEN_FDS=` and their number.
+    _listen_fds: Option<CString>,
     /// `LISTEN_PID=` and room for the number.
     listen_pid: Option<Vec<u8>>,
 }
@@ -259,29 +260,20 @@ const LISTEN_PID: &[u8] = b"LISTEN_PID=";
 
 impl Prepared {
     fn new(plan: &Plan, sockets: usize) -> Result<Prepared, std::ffi::NulError> {
-        let strings =
-            |texts: &[String]| texts.iter().map(|text| CString::new(text.as_bytes())).collect::<Result<Vec<_>, _>>();
-        let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).collect::<Vec<_>>();
-        let argv = strings(&plan.argv)?;
-        let mut env = strings(&plan.env)?;
-        if sockets > 0 {
-            env.push(CString::new(format!("LISTEN_FDS={sockets}"))?);
-        }
-        let mut argv_pointers = pointers(&argv);
-        argv_pointers.push(std::ptr::null());
-        let mut env_pointers = pointers(&env);
+        let mut argv = plan.argv.pointers();
+        argv.push(std::ptr::null());
+        let mut env = plan.env.pointers();
+        let listen_fds = (sockets > 0).then(|| CString::new(format!("LISTEN_FDS={sockets}"))).transpose()?;
         let listen_pid = (sockets > 0).then(|| [LISTEN_PID, &[0; 12]].concat());
-        if let Some(text) = &listen_pid {
-            env_pointers.push(text.as_ptr().cast());
-        }
-        env_pointers.push(std::ptr::null());
+        env.extend(listen_fds.iter().map(|text| text.as_ptr()));
+        env.extend(listen_pid.iter().map(|text| text.as_ptr().cast::<c_char>()));
+        env.push(std::ptr::null());
         Ok(Prepared {
             program: CString::new(plan.program.as_bytes())?,
             cwd: CString::new(plan.cwd.as_bytes())?,
-            _argv: argv,
-            _env: env,
-            argv_pointers,
-            env_pointers,
+            argv,
+            env,
+            _listen_fds: listen_fds,
             listen_pid,
         })
     }
@@ -292,9 +284,9 @@ impl Prepared {
             Ok(()) => {}
             Err(failure) => return failure,
         }
-        // SAFETY: both arrays end in null and their strings live in `self`.
+        // SAFETY: both arrays end in null, and their strings live in `plan` and `self`.
         unsafe {
-            libc::execve(self.program.as_ptr(), self.argv_pointers.as_ptr(), self.env_pointers.as_ptr());
+            libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.env.as_ptr());
         }
         (Stage::Exec, Errno::last())
     }

@@ -440,7 +440,7 @@ fn two_hundred_apps_that_crash_in_a_loop_lose_no_record() {
     let stead = Stead::new();
     let app = |n: usize| {
         format!(
-            "  - {{name: app-{n}, script: 'echo run >>app-{n}.diary; exit 3', interpreter: none, max_restarts: 4}}\n"
+            "  - {{name: app-{n}, script: 'echo run >>app-{n}.diary; exit 3', interpreter: none, max_restarts: 4, min_uptime: 1m}}\n"
         )
     };
     let file = format!("apps:\n{}", (0..200).map(app).collect::<String>());

@@ -333,7 +333,7 @@ fn the_tail_of_a_record_is_of_its_own_run() {
         "app.py",
         "from kit import *\nnote('run')\nprint('words of', os.environ['STEAD_RUN'], file=sys.stderr)\nsys.exit(1)\n",
     );
-    stead.file("ecosystem.yaml", "apps:\n  - {name: app, script: ./app.py, max_restarts: 4}\n");
+    stead.file("ecosystem.yaml", "apps:\n  - {name: app, script: ./app.py, max_restarts: 4, min_uptime: 1m}\n");
     stead.run(["start", "ecosystem.yaml"]);
     stead.until_status("app", "errored");
     let why = stead.json(["why", "app", "--json"]);

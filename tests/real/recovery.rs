@@ -250,7 +250,7 @@ fn what_gave_up_stays_so() {
     let stead = Stead::new();
     stead.kit();
     stead.file("app.py", "from kit import *\nnote('run')\nsys.exit(1)\n");
-    stead.file("ecosystem.yaml", "apps:\n  - {name: app, script: ./app.py, max_restarts: 3}\n");
+    stead.file("ecosystem.yaml", "apps:\n  - {name: app, script: ./app.py, max_restarts: 3, min_uptime: 1m}\n");
     stead.run(["start", "ecosystem.yaml"]);
     stead.until_status("app", "errored");
     let runs = stead.diary("app").len();

@@ -8,6 +8,7 @@ use crate::client::{Context, Outcome};
 use crate::config::{self, Ecosystem, Problem, Problems, Surroundings};
 use crate::core::command::{Command, Refusal, RefusalKind, Reply};
 use crate::core::spec::Spec;
+use crate::core::view::Description;
 use crate::os::{process, user};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
     let mut specs = Vec::new();
     let mut targets = Vec::new();
     for one in named {
+        let of_script = matches!(one, Named::Script(_));
         let read = match one {
             Named::App(target) => {
                 targets.push(target);
@@ -53,6 +55,9 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         match read {
             Ok(ecosystem) => {
                 tell(context, &ecosystem.warnings);
+                if of_script {
+                    refuse_another_of_that_name(context, &ecosystem.specs).await?;
+                }
                 specs.extend(ecosystem.specs);
             }
             Err(problems) => {
@@ -81,6 +86,24 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         reply.warnings.extend(more.warnings);
     }
     context.report("start", &reply, Fleet::Shown).await
+}
+
+/// A script's name is mostly its file's, and many are called `app.py`: another one must not take the place of what runs.
+async fn refuse_another_of_that_name(context: &Context, specs: &[Spec]) -> Result<(), Refusal> {
+    for spec in specs {
+        let path = path_with("/v1/describe", &[("target", spec.name.as_str())]);
+        let Ok(known) = context.daemon.view::<Vec<Description>>(&path).await else { continue };
+        let same = |one: &Description| {
+            (&one.spec.script, &one.spec.cwd) == (&spec.script, &spec.cwd) || one.view.app != spec.name.as_str()
+        };
+        if let Some(other) = known.iter().find(|one| !same(one)) {
+            let error =
+                format!("`{}` is another app: {} in {}", spec.name, other.spec.script, other.spec.cwd.display());
+            let hint = format!("give this one a name of its own with --name, or `stead delete {}` first", spec.name);
+            return Err(usage(error).hint(hint));
+        }
+    }
+    Ok(())
 }
 
 /// A file by its extension; an app that is known; else a script. `is_script`: it is described as only a script is.

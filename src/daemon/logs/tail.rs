@@ -44,7 +44,8 @@ fn read(path: &Path, from: Mark, count: usize) -> Vec<String> {
     let Ok(file) = File::open(path) else { return Vec::new() };
     let Ok(meta) = file.metadata() else { return Vec::new() };
     let same = (meta.dev(), meta.ino()) == (from.dev, from.ino);
-    let first = if same { from.offset.min(meta.len()) } else { 0 };
+    // A file that is shorter than it was has been emptied since.
+    let first = if same && from.offset <= meta.len() { from.offset } else { 0 };
     let start = first.max(meta.len().saturating_sub(STRETCH));
     let mut bytes = vec![0; (meta.len() - start) as usize];
     if file.read_exact_at(&mut bytes, start).is_err() {

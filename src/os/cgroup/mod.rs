@@ -39,7 +39,10 @@ pub enum Limit {
 
 fn read(folder: &Path, file: &str) -> Result<String, Error> {
     let path = folder.join(file);
-    std::fs::read_to_string(&path).map_err(|source| Error::Io { path, source })
+    match super::file::read_kernel(&path) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(source) => Err(Error::Io { path, source }),
+    }
 }
 
 fn write(folder: &Path, file: &str, text: &str) -> Result<(), Error> {
