@@ -1,7 +1,10 @@
 //! What the kernel says of a process, and how programs see what stead prints.
 
+use crate::harness::LIMIT;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 /// A line of /proc/PID/status, without its name.
@@ -64,16 +67,32 @@ pub fn through(mut filter: Command, text: &str) -> String {
 }
 
 /// Runs a command on a terminal of that many columns; returns what appears there.
-pub fn on_terminal(mut command: Command, columns: u16) -> String {
+pub fn on_terminal(command: Command, columns: u16) -> String {
+    on_terminal_seen(command, columns, |_| {})
+}
+
+/// The same; `seen` is given what has appeared so far, each time that there is more.
+pub fn on_terminal_seen(mut command: Command, columns: u16, mut seen: impl FnMut(&str)) -> String {
     let size = nix::pty::Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = nix::pty::openpty(&size, None).unwrap();
-    let ours = std::fs::File::from(terminal.master);
+    let mut ours = std::fs::File::from(terminal.master);
     let other = |file: &std::os::fd::OwnedFd| Stdio::from(file.try_clone().unwrap());
     let mut child = command.stdout(other(&terminal.slave)).stderr(other(&terminal.slave)).spawn().unwrap();
     drop((terminal.slave, command));
-    let mut bytes = Vec::new();
-    // EIO is how a terminal says that nobody has its other side.
-    let _ = (&ours).read_to_end(&mut bytes);
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    let begun = std::time::Instant::now();
+    loop {
+        let left = PollTimeout::try_from(LIMIT.saturating_sub(begun.elapsed())).unwrap();
+        if poll(&mut [PollFd::new(ours.as_fd(), PollFlags::POLLIN)], left) == Ok(0) {
+            child.kill().unwrap();
+            panic!("it did not end within {LIMIT:?}: {}", String::from_utf8_lossy(&bytes));
+        }
+        // EIO is how a terminal says that nobody has its other side.
+        let Ok(length @ 1..) = ours.read(&mut piece) else { break };
+        bytes.extend(&piece[..length]);
+        seen(&String::from_utf8_lossy(&bytes));
+    }
     child.wait().unwrap();
-    String::from_utf8_lossy(&bytes).into_owned()
+    // A line that was rewritten is a line of its own.
+    String::from_utf8_lossy(&bytes).replace("\r\x1b[K", "\n")
 }

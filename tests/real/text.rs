@@ -1,7 +1,7 @@
 //! What people see.
 
-use crate::harness::{Stead, until};
-use crate::look::{on_terminal, through};
+use crate::harness::{Stead, is_alive, signal, until};
+use crate::look::{on_terminal, on_terminal_seen, through};
 use std::process::Command;
 
 /// The widest line, in columns of a terminal: wide characters count two.
@@ -199,4 +199,36 @@ fn output_is_for_pipes_too() {
         .env("STEAD_HOME", &stead.home);
     let said = crate::harness::said(shell);
     assert_eq!((said.status, said.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_command_that_takes_long_says_how_far_it_is() {
+    let stead = Stead::new();
+    // Nobody writes into `gate`.
+    stead.file("deaf.sh", "#!/bin/bash\nexec 3<>gate\ntrap '' INT\necho up\nread -u 3\n");
+    nix::unistd::mkfifo(&stead.work.join("gate"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    stead.start("apps: [{name: deaf, script: ./deaf.sh, kill_timeout: 10m}]\n");
+    until("it is deaf", || stead.log("deaf", "out") == "up\n");
+    let pid = stead.pid("deaf");
+    let shown = on_terminal_seen(stead.command(["stop", "deaf"]), 80, |shown| {
+        if shown.contains("stopping deaf") {
+            signal(pid, 9);
+        }
+    });
+    assert!(shown.contains("stopped deaf") && !is_alive(pid), "{shown}");
+}
+
+#[test]
+fn values_of_variables_are_shown_only_to_who_asks_for_them() {
+    let stead = Stead::new();
+    stead.start("apps: [{name: web, script: /bin/sleep, args: '1000', env: {TOKEN: hunter2}}]\n");
+    for args in [&["list", "--json"][..], &["list"], &["describe", "web"], &["describe", "web", "--json"]] {
+        assert!(!stead.ok(args).contains("hunter2"), "{args:?}");
+    }
+    assert!(stead.ok(["describe", "web"]).contains("TOKEN"));
+    assert!(stead.ok(["describe", "web", "--show-env"]).contains("hunter2"));
+    stead.file("bad.yaml", "apps: [{name: web, script: /bin/sleep, env: {TOKEN: [hunter2]}}]\n");
+    let said = stead.run(["start", "bad.yaml"]);
+    assert!(said.status == Some(2) && !said.stderr.contains("hunter2"), "{said:#?}");
+    assert!(!stead.own_log().contains("hunter2"));
 }

@@ -530,6 +530,7 @@ fn scale_goes_up_and_down_and_never_renames() {
     stead.ok(["scale", "one", "2"]);
     assert_eq!(stead.pid("one"), one);
     assert_eq!(names(&stead).len(), 3);
+    refused(&stead.run(["scale", "web", "0"]), 2, &["hint: `stead stop web`"]);
     refused(&stead.run(["scale", "web", "many"]), 2, &["many"]);
     refused(&stead.run(["scale", "web", "100000"]), 2, &["100000"]);
     assert_eq!(web(&stead), ["web-0"]);
