@@ -18,6 +18,6 @@ The fleet runs. Look around:
   ${stead} list
   ${stead} logs flask-app -f
   curl http://127.0.0.1:5000/
-  curl -X POST http://127.0.0.1:5000/fault/exit?code=7    and then: ${stead} why flask-app
-  make demo-stop    ends it all
+  curl -X POST 'http://127.0.0.1:5000/fault/exit?code=7'    and then: ${stead} why flask-app
+  make demo-stop    stops these apps and forgets them
 EOF2
