@@ -156,7 +156,7 @@ fn print_json(screen: &Screen, value: &impl Serialize) -> Outcome {
     Ok(0)
 }
 
-/// This shell's environment, the base of an app's: without what belongs to our own session and service (DESIGN §3), without the
+/// This shell's environment, the base of an app's: without what belongs to our own session and service, without the
 /// marks of an app that may have called us, and without what is no UTF-8.
 fn environment() -> crate::core::spec::Env {
     let variables =
