@@ -1,5 +1,6 @@
 //! What the kernel's log says of a kill in a run's group.
 
+use crate::core::kernel_log::{self, Constraint, OomLine};
 use crate::os::kmsg;
 
 /// Of the newest kill in a group.
@@ -18,25 +19,26 @@ pub fn oom_kill(group: &str) -> OomKill {
     find(group, &kmsg::read())
 }
 
-/// The line that names the group comes first, the line that names the process right behind it.
-fn find(group: &str, lines: &[String]) -> OomKill {
-    let mark = format!("/{group},");
-    let Some(at) = lines.iter().rposition(|line| line.starts_with("oom-kill:") && line.contains(&mark)) else {
-        return OomKill::default();
-    };
-    let killed = lines[at..].iter().take(4).find(|line| line.contains("Killed process "));
-    let mut found = OomKill {
-        host: Some(lines[at].contains("constraint=CONSTRAINT_NONE") || lines[at].contains("global_oom")),
-        ..OomKill::default()
-    };
-    found.lines.push(lines[at].clone());
-    if let Some(line) = killed {
-        found.lines.push(line.clone());
-        let rest = line.split_once("Killed process ").map_or("", |(_, rest)| rest);
-        found.pid = rest.split(' ').next().and_then(|pid| pid.parse().ok());
-        found.name = rest.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(name, _)| name.to_owned());
+/// The line that names the group comes first, the line with the victim's memory right behind it.
+fn find(group: &str, records: &[String]) -> OomKill {
+    let read: Vec<(&String, OomLine)> =
+        records.iter().filter_map(|record| Some((record, kernel_log::oom_line(record)?))).collect();
+    let is_in = |line: &OomLine| line.victim_cgroup.as_deref().and_then(|path| path.rsplit('/').next()) == Some(group);
+    let Some(at) = read.iter().rposition(|(_, line)| is_in(line)) else { return OomKill::default() };
+    let (record, line) = &read[at];
+    let behind =
+        read.get(at + 1).filter(|(_, next)| next.victim_cgroup.is_none() && next.victim_pid == line.victim_pid);
+    OomKill {
+        host: Some(!matches!(line.constraint, Constraint::Cgroup { .. })),
+        pid: Some(line.victim_pid),
+        name: Some(line.victim_name.clone()),
+        lines: std::iter::once(*record).chain(behind.map(|(record, _)| *record)).map(|one| text(one)).collect(),
     }
-    found
+}
+
+/// A record without its head.
+fn text(record: &str) -> String {
+    record.split_once(';').map_or(record, |(_, text)| text).lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -50,10 +52,10 @@ mod tests {
     #[test]
     fn the_kill_in_a_group_is_told_from_others() {
         let log = lines(
-            "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,oom_memcg=/stead-1/web.7,task_memcg=/stead-1/web.7,task=python3,pid=42,uid=0\n\
-             Memory cgroup out of memory: Killed process 42 (python3) total-vm:65908kB, anon-rss:55808kB\n\
-             oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),global_oom,task_memcg=/stead-1/db.8,task=git,pid=7,uid=0\n\
-             Out of memory: Killed process 7 (git) total-vm:1kB",
+            "6,1,10,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,oom_memcg=/stead-1/web.7,task_memcg=/stead-1/web.7,task=python3,pid=42,uid=0\n\
+             3,2,11,-;Memory cgroup out of memory: Killed process 42 (python3) total-vm:65908kB, anon-rss:55808kB\n\
+             6,3,12,-;oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),global_oom,task_memcg=/stead-1/db.8,task=git,pid=7,uid=0\n\
+             3,4,13,-;Out of memory: Killed process 7 (git) total-vm:1kB",
         );
         let web = find("web.7", &log);
         assert_eq!((web.host, web.pid, web.name.as_deref()), (Some(false), Some(42), Some("python3")));
@@ -65,7 +67,12 @@ mod tests {
     }
 
     #[test]
+    fn a_record_has_a_head_and_a_text() {
+        assert_eq!(text("6,823,2317096882,-;oom-kill:x;y\n SUBSYSTEM=mem\n"), "oom-kill:x;y");
+    }
+
+    #[test]
     fn garbage_says_nothing() {
-        assert_eq!(find("web.7", &lines("oom-kill:\nKilled process (\n")), OomKill::default());
+        assert_eq!(find("web.7", &lines("oom-kill:\nKilled process (\n6,1,10,-;oom-kill:\n")), OomKill::default());
     }
 }
