@@ -15,7 +15,7 @@ use super::views::{self, Meter};
 use crate::core::action::{Action, Order, To};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
-use crate::core::event::{Event, Facts};
+use crate::core::event::{Event, ExitStatus, Facts};
 use crate::core::fleet::Fleet;
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::record::{Actor, SpawnFailure, Tally};
@@ -32,6 +32,7 @@ use crate::os::{clock, file, process, socket};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -131,25 +132,38 @@ impl Daemon {
     /// Takes over the descriptors of the runs that the keeper holds.
     pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
         for (run, (envelope, ends)) in ends {
-            let one = self.fleet.instance_of(run);
-            let (spec, slot) =
-                (one.and_then(|one| one.run()).map(|run| run.spec.clone()), one.map_or(0, |one| one.slot));
+            let pid = self.fleet.instance_of(run).and_then(held_pid);
+            let name = leaf::name(&envelope.core.instance, run.0);
+            self.envelopes.insert(run, envelope);
             // One that is still starting is told of again, with its descriptors.
-            if let (Some(pid), Some(pidfd)) = (one.and_then(held_pid), ends.pidfd) {
-                let leaf =
-                    self.site.serves().then(|| Leaf::found(&self.site, &leaf::name(&envelope.core.instance, run.0)));
+            if let (Some(pid), Some(pidfd)) = (pid, ends.pidfd) {
+                let leaf = self.site.serves().then(|| Leaf::found(&self.site, &name));
                 if let Some(leaf) = leaf.filter(Leaf::exists) {
                     self.leaves.insert(run, leaf);
                 }
-                self.runs.insert(run, pid, pidfd, shown(&envelope), self.leaves.get(&run).cloned());
-                self.watch_memory(run);
-                self.output.attach(run, spec.as_deref(), &envelope.core, slot, (ends.out, ends.err));
-                if let Some(spec) = spec {
-                    self.pid_files.write(run, &spec, slot, pid);
-                }
+                self.attach(run, pid, pidfd, (ends.out, ends.err));
             }
-            self.envelopes.insert(run, envelope);
         }
+    }
+
+    /// A run lives: its processes can be found, its memory is watched, its output goes to its files.
+    fn attach(&mut self, run: RunId, pid: i32, pidfd: OwnedFd, pipes: (OwnedFd, OwnedFd)) {
+        let Some(envelope) = self.envelopes.get(&run) else { return };
+        let spec = self.spec_of(run);
+        let slot = self.fleet.instance_of(run).map_or(0, |one| one.slot);
+        self.runs.insert(run, pid, pidfd, shown(envelope), self.leaves.get(&run).cloned());
+        self.output.attach(run, spec.as_deref(), &envelope.core, slot, pipes);
+        if let Some(spec) = spec {
+            let cap = spec.max_memory_restart.map(|cap| cap.0);
+            let leaf = self.leaves.get(&run).cloned();
+            self.memory.insert(run, leaf, cap, spec.wall().map(|wall| wall.0), clock::now().mono);
+            self.pid_files.write(run, &spec, slot, pid);
+        }
+    }
+
+    /// The wish that a run was started with.
+    fn spec_of(&self, run: RunId) -> Option<Arc<Spec>> {
+        Some(self.fleet.instance_of(run)?.run()?.spec.clone())
     }
 
     /// When something is to be done without anything having happened.
@@ -206,14 +220,6 @@ impl Daemon {
                 }
             }
         }
-    }
-
-    /// From now on the run's memory is watched.
-    fn watch_memory(&mut self, run: RunId) {
-        let spec = self.fleet.instance_of(run).and_then(|one| one.run()).map(|life| life.spec.clone());
-        let Some(spec) = spec else { return };
-        let (cap, wall) = (spec.max_memory_restart.map(|cap| cap.0), spec.wall().map(|wall| wall.0));
-        self.memory.insert(run, self.leaves.get(&run).cloned(), cap, wall, clock::now().mono);
     }
 
     /// The limits of live runs follow the present wish.
@@ -331,19 +337,9 @@ impl Daemon {
         match message {
             FromKeeper::Spawned { run, pid, at } => {
                 let mut fds = fds.into_iter();
-                if let (Some(pidfd), Some(out), Some(err)) = (fds.next(), fds.next(), fds.next())
-                    && let Some(envelope) = self.envelopes.get(&run)
-                {
-                    self.runs.insert(run, pid, pidfd, shown(envelope), self.leaves.get(&run).cloned());
-                    let one = self.fleet.instance_of(run);
-                    let spec = one.and_then(|one| one.run()).map(|life| life.spec.clone());
-                    let slot = one.map_or(0, |one| one.slot);
-                    self.output.attach(run, spec.as_deref(), &envelope.core, slot, (out, err));
-                    if let Some(spec) = spec {
-                        self.pid_files.write(run, &spec, slot, pid);
-                    }
+                if let (Some(pidfd), Some(out), Some(err)) = (fds.next(), fds.next(), fds.next()) {
+                    self.attach(run, pid, pidfd, (out, err));
                 }
-                self.watch_memory(run);
                 self.happened(Event::Spawned { run, pid, at });
             }
             FromKeeper::Exited { run, status, usage, at } => {
@@ -424,8 +420,7 @@ impl Daemon {
     pub fn end_all_runs(&self) {
         let mut longest = Millis(0);
         for run in self.envelopes.keys() {
-            let spec = self.fleet.instance_of(*run).and_then(|one| one.run()).map(|run| run.spec.clone());
-            let stop = spec.map(|spec| spec.stop.clone()).unwrap_or_default();
+            let stop = self.spec_of(*run).map(|spec| spec.stop.clone()).unwrap_or_default();
             longest = longest.max(stop.kill_timeout);
             self.runs.signal_abandoned(*run, stop.kill_signal.0);
         }
@@ -616,8 +611,9 @@ impl Daemon {
     fn gather(&self, run: RunId, left: u32) -> Facts {
         let tail = self.envelopes.get(&run).map(|envelope| self.output.stderr_tail(run, envelope.marks.err));
         let mut tail = tail.unwrap_or_default();
-        let folder = self.fleet.instance_of(run).and_then(|one| one.run()).map(|life| life.spec.cwd.clone());
-        let found = traceback::last_exception(&tail, &folder.unwrap_or_default());
+        // Only a run that exited with a code can have ended by an exception: for all others the search is saved.
+        let spec = self.spec_of(run).filter(|_| self.fleet.instance_of(run).is_some_and(exited_with_a_code));
+        let found = spec.and_then(|spec| traceback::last_exception(&tail, &spec.cwd));
         // What by its own words ended less than the process did not end the run.
         let exception = found.filter(|found| found.standing != Standing::Aside).map(|found| found.exception);
         tail.drain(..tail.len().saturating_sub(RECORD_LINES));
@@ -758,6 +754,11 @@ impl Daemon {
 
 fn shown(envelope: &Envelope) -> String {
     format!("{}#{}", envelope.core.instance, envelope.core.seq)
+}
+
+fn exited_with_a_code(one: &crate::core::instance::Instance) -> bool {
+    use crate::core::instance::Phase;
+    matches!(&one.phase, Phase::Ending { exit, .. } if matches!(exit.status, ExitStatus::Code(code) if code != 0))
 }
 
 fn held_pid(one: &crate::core::instance::Instance) -> Option<i32> {
