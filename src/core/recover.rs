@@ -10,7 +10,7 @@ use super::fleet::{App, Fleet};
 use super::instance::{Input, Instance, Phase, Run, Want};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Cause, Next, NextAction, SpawnFailure};
-use super::spec::{Allowance, Env, Logs, Policy, Spec, Stop};
+use super::spec::{Env, Policy, Spec};
 use super::wait::{Goal, Wait};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -389,26 +389,6 @@ fn after(next: &Next, at: Mono, shown: Wall) -> Phase {
 
 /// The wish for a run whose wish is no longer known: it is ended as PM2 would, and not started again.
 fn unknown_spec(name: &AppName) -> Spec {
-    Spec {
-        name: name.clone(),
-        namespace: "default".into(),
-        script: String::new(),
-        command: Vec::new(),
-        cwd: "/".into(),
-        env: Env::new(),
-        instances: None,
-        instance_var: String::new(),
-        autostart: false,
-        policy: Policy { autorestart: false, ..Policy::default() },
-        stop: Stop::default(),
-        identity: None,
-        umask: None,
-        nice: None,
-        limits: BTreeMap::new(),
-        logs: Logs::default(),
-        pid_file: None,
-        max_memory_restart: None,
-        allowance: Allowance::default(),
-        listen: Vec::new(),
-    }
+    let policy = Policy { autorestart: false, ..Policy::default() };
+    Spec { autostart: false, policy, instance_var: String::new(), ..Spec::plain(name.clone()) }
 }

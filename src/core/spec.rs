@@ -70,6 +70,33 @@ pub enum OomPolicy {
 }
 
 impl Spec {
+    /// An app that wishes nothing special, with no program yet.
+    #[must_use]
+    pub fn plain(name: AppName) -> Spec {
+        Spec {
+            name,
+            namespace: "default".into(),
+            script: String::new(),
+            command: Vec::new(),
+            cwd: "/".into(),
+            env: Env::new(),
+            instances: None,
+            instance_var: "NODE_APP_INSTANCE".into(),
+            autostart: true,
+            policy: Policy::default(),
+            stop: Stop::default(),
+            identity: None,
+            umask: None,
+            nice: None,
+            limits: BTreeMap::new(),
+            logs: Logs::default(),
+            pid_file: None,
+            max_memory_restart: None,
+            allowance: Allowance::default(),
+            listen: Vec::new(),
+        }
+    }
+
     /// The hard limit of the tree's memory.
     #[must_use]
     pub fn wall(&self) -> Option<Bytes> {

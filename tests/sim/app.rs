@@ -1,36 +1,19 @@
 //! Words of a story to wishes and tempers: `api restart_delay=1s max_restarts=3`, `exits 1 after 10ms, stubborn children 2`.
 
 use crate::kernel::{Start, Temper, WhenTold};
-use std::collections::BTreeMap;
 use stead::core::clock::Millis;
 use stead::core::event::ExitStatus;
 use stead::core::name::AppName;
 use stead::core::record::SpawnFailure;
-use stead::core::spec::{Allowance, Bytes, KillMode, Logs, Policy, Signal, Spec, Stop};
+use stead::core::spec::{Bytes, KillMode, Signal, Spec};
 
 /// An app that wishes nothing special.
 pub fn plain(name: &str) -> Spec {
     Spec {
-        name: AppName::parse(name).unwrap(),
-        namespace: "default".into(),
         script: format!("{name}.py"),
         command: vec!["python3".into(), format!("{name}.py")],
         cwd: "/srv".into(),
-        env: BTreeMap::new(),
-        instances: None,
-        instance_var: "NODE_APP_INSTANCE".into(),
-        autostart: true,
-        policy: Policy::default(),
-        stop: Stop::default(),
-        identity: None,
-        umask: None,
-        nice: None,
-        limits: BTreeMap::new(),
-        logs: Logs::default(),
-        pid_file: None,
-        max_memory_restart: None,
-        allowance: Allowance::default(),
-        listen: Vec::new(),
+        ..Spec::plain(AppName::parse(name).unwrap())
     }
 }
 

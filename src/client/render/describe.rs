@@ -210,9 +210,7 @@ pub mod tests {
     use super::*;
     use crate::core::name::AppName;
     use crate::core::record::Cause;
-    use crate::core::spec::{Logs, Policy, Stop};
     use crate::core::view::ProcessView;
-    use std::collections::BTreeMap;
 
     /// All about an app that is well.
     pub fn description(name: &str) -> Description {
@@ -222,26 +220,10 @@ pub mod tests {
             started_at: Some(Wall(NOW.0 - 183_000_000)),
             created_at: Wall(NOW.0 - 500_000_000),
             spec: Spec {
-                name: AppName::parse(name).unwrap(),
-                namespace: "default".into(),
                 script: "./app.py".into(),
                 command: vec!["/usr/bin/python3".into(), "/srv/app.py".into(), "two words".into()],
                 cwd: "/srv".into(),
-                env: BTreeMap::new(),
-                instances: None,
-                instance_var: "NODE_APP_INSTANCE".into(),
-                autostart: true,
-                policy: Policy::default(),
-                stop: Stop::default(),
-                identity: None,
-                umask: None,
-                nice: None,
-                limits: BTreeMap::new(),
-                logs: Logs::default(),
-                pid_file: None,
-                max_memory_restart: None,
-                allowance: crate::core::spec::Allowance::default(),
-                listen: Vec::new(),
+                ..Spec::plain(AppName::parse(name).unwrap())
             },
             out_file: Some("/home/logs/web.out.log".into()),
             error_file: Some("/home/logs/web.err.log".into()),
