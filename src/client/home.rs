@@ -2,11 +2,12 @@
 
 use crate::core::command::Refusal;
 use crate::core::recover::Wanted;
-use crate::os::{process, user};
+use crate::os::{file, process, user};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Root's home when nothing else is said.
 const OF_ROOT: &str = "/var/lib/stead";
@@ -98,14 +99,13 @@ impl Home {
     /// The lock file cannot be opened.
     pub fn lock(&self) -> Result<Option<File>, Refusal> {
         let path = self.path.join("lock");
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let failed =
-            |error: &io::Error| Refusal::failed(format!("could not lock {}: {}", path.display(), reason(error)));
-        let file = opened.map_err(|error| failed(&error).hint("is the home writable?"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => Err(failed(&error)),
+        match file::lock(&path, Duration::ZERO) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => {
+                let refusal = Refusal::failed(format!("could not lock {}: {}", path.display(), reason(&error)));
+                Err(refusal.hint("is the home writable?"))
+            }
         }
     }
 

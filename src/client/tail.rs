@@ -1,5 +1,6 @@
 //! The end of a log: its last lines, across rotation, and what comes after them.
 
+use crate::core::log_name::{index_of, numbered};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -55,13 +56,6 @@ pub fn last(path: &Path, wanted: usize, whole: bool) -> (VecDeque<Line>, Follow)
         }
     }
     (lines, follow)
-}
-
-/// `X.log.3`.
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
 }
 
 fn open(path: &Path) -> Option<Rc<File>> {
@@ -140,9 +134,7 @@ struct Times {
 
 impl Times {
     fn of(path: &Path, file: &File) -> Times {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".idx");
-        let text = std::fs::read_to_string(name).unwrap_or_default();
+        let text = std::fs::read_to_string(index_of(path)).unwrap_or_default();
         let entry = |line: &str| {
             let (offset, at) = line.split_once(' ')?;
             Some((offset.parse().ok()?, at.parse().ok()?))

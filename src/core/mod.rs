@@ -15,6 +15,7 @@ pub mod exit_code;
 pub mod fleet;
 pub mod instance;
 pub mod kernel_log;
+pub mod log_name;
 pub mod name;
 pub mod record;
 pub mod recover;

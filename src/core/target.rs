@@ -3,7 +3,7 @@
 use super::command::{Refusal, RefusalKind};
 use super::fleet::Fleet;
 use super::instance::{Instance, Want};
-use super::name::Id;
+use super::name::{Id, nearest};
 
 impl Fleet {
     /// The instances that the targets mean, each once, in order of id.
@@ -43,15 +43,11 @@ impl Fleet {
             let namespace = self.apps.get(&one.app).map(|app| app.spec.namespace.as_str());
             [Some(one.name.as_str()), Some(one.app.as_str()), namespace].into_iter().flatten()
         });
-        let nearest = names
-            .map(|name| (strsim::jaro_winkler(name, target), name))
-            .filter(|(likeness, _)| *likeness > 0.75)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
         Refusal {
             kind: RefusalKind::NoSuchApp,
             error: format!("no app, namespace or id `{target}`"),
-            hint: match nearest {
-                Some((_, name)) => Some(format!("did you mean `{name}`?")),
+            hint: match nearest(target, names) {
+                Some(name) => Some(format!("did you mean `{name}`?")),
                 None if self.instances.is_empty() => {
                     Some("there are no apps yet; `stead start FILE` starts some".into())
                 }

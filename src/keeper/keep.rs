@@ -21,6 +21,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Without a daemon for this long, the keeper moves log bytes itself, so that no app blocks on a full pipe.
 const UNATTENDED: Millis = Millis(5_000);
@@ -516,8 +517,7 @@ fn end_leftovers(home: &Path) {
             {
                 let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
                 // Until it is gone, or 100 ms: the next round looks again.
-                let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-                let _ = nix::poll::poll(&mut ended, 100u8);
+                process::wait_ended(&[pidfd.as_fd()], Duration::from_millis(100));
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::client::render::screen;
 use crate::client::{Context, Outcome};
 use crate::config::{self, Ecosystem, Problem, Problems, Surroundings};
 use crate::core::command::{Command, Refusal, RefusalKind, Reply};
+use crate::core::name::nearest;
 use crate::core::spec::Spec;
 use crate::core::view::Description;
 use crate::os::{process, user};
@@ -168,12 +169,8 @@ fn only(specs: Vec<Spec>, names: &[String]) -> Result<Vec<Spec>, Refusal> {
     for name in names {
         if !specs.iter().any(|spec| spec.name.as_str() == name) {
             let known = specs.iter().map(|spec| spec.name.as_str());
-            let nearest = known
-                .map(|known| (strsim::jaro_winkler(known, name), known))
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .filter(|(likeness, _)| *likeness > 0.75);
             let error = format!("the file has no app `{name}`");
-            let hint = nearest.map(|(_, nearest)| format!("did you mean `{nearest}`?"));
+            let hint = nearest(name, known).map(|nearest| format!("did you mean `{nearest}`?"));
             return Err(Refusal { kind: RefusalKind::NoSuchApp, error, hint });
         }
     }

@@ -1,6 +1,7 @@
 //! A log file: one open file per (device, inode), its rotation, and what happens when the disk is full.
 
 use crate::core::clock::Wall;
+use crate::core::log_name::{index_of, numbered};
 use crate::os::{clock, pipe};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -305,22 +306,6 @@ impl LogFile {
             let _ = writeln!(index, "{} {}", self.size, now.0);
         }
     }
-}
-
-/// `X.log.3`.
-#[must_use]
-pub fn numbered(path: &Path, n: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{n}"));
-    name.into()
-}
-
-/// `X.log.idx`.
-#[must_use]
-pub fn index_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".idx");
-    name.into()
 }
 
 fn rename(from: &Path, to: &Path) {

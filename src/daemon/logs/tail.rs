@@ -1,6 +1,7 @@
 //! The last lines that a run wrote: from its file's size at spawn on.
 
-use super::file::{numbered, open};
+use super::file::open;
+use crate::core::log_name::numbered;
 use crate::daemon::link::Mark;
 use std::fs::File;
 use std::io;
