@@ -7,7 +7,7 @@ use std::sync::Arc;
 use stead::core::action::{Action, Entry, Line, Order, To};
 use stead::core::clock::{Millis, Mono, Now};
 use stead::core::command::{Command, Refusal, Reply};
-use stead::core::event::{Exit, ExitStatus};
+use stead::core::event::{Exit, ExitStatus, RunNote, Sent};
 use stead::core::fleet::Fleet;
 use stead::core::instance::Want;
 use stead::core::name::{Id, RunId, Ticket};
@@ -27,12 +27,20 @@ struct Life {
     mentioned: bool,
     /// The first signal of a stop.
     told: Option<Mono>,
+    /// SIGKILL has been written down when it was due: who finds the note may send it.
+    kill_noted: bool,
     /// SIGKILL has been sent.
     killed: bool,
     /// A daemon has heard of its end.
     heard_of_end: bool,
     /// The keeper or the machine went down with it.
     lost: bool,
+}
+
+impl Life {
+    fn grace_is_over(&self, now: Now) -> bool {
+        self.told.is_some_and(|at| now.mono >= at + self.spec.stop.kill_timeout)
+    }
 }
 
 /// What an instance's tally must say.
@@ -177,8 +185,8 @@ impl Laws {
                     broken("Persist before the client's answer", "the wishes on disk are others", story);
                 }
             }
-            Action::Note { .. }
-            | Action::Finish { .. }
+            Action::Note { run, note } => self.note(now, *run, note, story),
+            Action::Finish { .. }
             | Action::Persist
             | Action::Save { .. }
             | Action::Reply { .. }
@@ -228,6 +236,7 @@ impl Laws {
                 start_lines: 0,
                 mentioned: false,
                 told: None,
+                kill_noted: false,
                 killed: false,
                 heard_of_end: false,
                 lost: false,
@@ -259,11 +268,23 @@ impl Laws {
             return;
         }
         let mixed = life.heard_of_end && life.spec.stop.kill_mode == KillMode::Mixed && intent.is_some();
-        let grace_over = life.told.is_some_and(|at| now.mono >= at + life.spec.stop.kill_timeout);
-        if !grace_over && !mixed && !life.killed && self.told_daemon < 2 {
+        if !life.grace_is_over(now) && !mixed && !life.killed && !life.kill_noted && self.told_daemon < 2 {
             broken("the grace period is kept", &format!("{detail}, told at {:?}", life.told), story);
         }
         life.killed = true;
+    }
+
+    /// SIGKILL is written down no sooner than it may be sent.
+    fn note(&mut self, now: Now, run: RunId, note: &RunNote, story: &str) {
+        let shown = self.shown(run);
+        let Some(life) = self.lives.get_mut(&run) else { return };
+        if note.intent.as_ref().is_none_or(|intent| intent.sent != Sent::SigKill) {
+            return;
+        }
+        if !life.grace_is_over(now) && !life.killed && !life.kill_noted && self.told_daemon < 2 {
+            broken("the grace period is kept", &format!("SIGKILL noted for {shown}, told at {:?}", life.told), story);
+        }
+        life.kill_noted = true;
     }
 
     fn journal(&mut self, line: &Line, kernel: &Kernel, fleet: &Fleet, story: &str) {
