@@ -143,7 +143,7 @@ impl Fleet {
         if self.wanted("") != before {
             out.push(Action::Persist);
         }
-        let why = Why { cause: Cause::ConfigChange, actor: Some(actor.clone()) };
+        let why = Why::asked(Cause::ConfigChange, Some(actor.clone()));
         for id in cycles {
             self.input(now, id, Input::Cycle { why: why.clone() }, out);
         }
@@ -230,7 +230,7 @@ impl Fleet {
             wait.reply.changes.push(changed(instance.name.clone(), kind, None));
             wait.goals.push((*id, instance.name.clone(), Goal::DownUpTo(self.last_run())));
         }
-        let why = Why { cause: Cause::Manual, actor: Some(actor.clone()) };
+        let why = Why::asked(Cause::Manual, Some(actor.clone()));
         self.wish(now, &ids, Want::Down, |_| Input::Down { why: why.clone(), gone: false }, out);
         Ok(())
     }
@@ -262,7 +262,7 @@ impl Fleet {
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Restarted, None));
             wait.goals.push((*id, instance.name.clone(), Goal::UpAfter(after)));
         }
-        let why = Why { cause, actor: Some(actor.clone()) };
+        let why = Why::asked(cause, Some(actor.clone()));
         self.wish(now, &ids, Want::Up, |_| Input::Cycle { why: why.clone() }, out);
         Ok(())
     }
@@ -285,7 +285,7 @@ impl Fleet {
                 app.count = app.count.saturating_sub(1);
             }
         }
-        let why = Why { cause: Cause::Manual, actor: Some(actor.clone()) };
+        let why = Why::asked(Cause::Manual, Some(actor.clone()));
         self.wish(now, &ids, Want::Gone, |_| Input::Down { why: why.clone(), gone: true }, out);
         Ok(())
     }
@@ -364,7 +364,7 @@ impl Fleet {
             return;
         }
         let ids: Vec<Id> = self.instances.values().filter(|one| one.want != Want::Gone).map(|one| one.id).collect();
-        let why = Why { cause: Cause::Manual, actor: Some(actor.clone()) };
+        let why = Why::asked(Cause::Manual, Some(actor.clone()));
         self.wish(now, &ids, Want::Down, |_| Input::Down { why: why.clone(), gone: false }, out);
         self.ending = Some(Ending { tickets: vec![ticket], said_bye: false });
     }
@@ -425,7 +425,7 @@ impl Fleet {
     }
 
     fn leave(&mut self, now: Now, ids: &[Id], actor: &Actor, out: &mut Vec<Action>) {
-        let why = Why { cause: Cause::Manual, actor: Some(actor.clone()) };
+        let why = Why::asked(Cause::Manual, Some(actor.clone()));
         for id in ids {
             self.input(now, *id, Input::Down { why: why.clone(), gone: true }, out);
         }

@@ -94,6 +94,27 @@ pub struct Facts {
 pub struct Why {
     pub cause: Cause,
     pub actor: Option<Actor>,
+    /// Where stead acted by itself: on what it had seen.
+    #[serde(default)]
+    pub grounds: Option<Grounds>,
+}
+
+impl Why {
+    /// Somebody's wish, or stead's own act where `actor` is nobody.
+    #[must_use]
+    pub fn asked(cause: Cause, actor: Option<Actor>) -> Why {
+        Why { cause, actor, grounds: None }
+    }
+}
+
+/// What stead had seen before it ended a run by itself; it becomes evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grounds {
+    /// The file that changed.
+    WatchPath(String),
+    /// The probe and its last answers.
+    Probe(serde_json::Value),
 }
 
 /// A stop under way.

@@ -157,7 +157,7 @@ impl Fleet {
             return;
         }
         self.ending = Some(Ending { tickets: Vec::new(), said_bye: false });
-        let why = Why { cause: Cause::Shutdown, actor: Some(actor) };
+        let why = Why::asked(Cause::Shutdown, Some(actor));
         let ids: Vec<Id> = self.instances.keys().copied().collect();
         for id in ids {
             self.input(now, id, Input::End { why: why.clone() }, out);

@@ -6,7 +6,7 @@ use super::action::{Action, Entry, Line, Order, Streak, To};
 use super::backoff::{self, UnplannedEnd};
 use super::cause::{self, Verdict};
 use super::clock::{Millis, Mono, Now, Wall};
-use super::event::{Exit, ExitStatus, Facts, Intent, RunNote, Sent, Why};
+use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, RunNote, Sent, Why};
 use super::name::{AppName, Id, RunId};
 use super::record::{Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
 use super::signature;
@@ -278,7 +278,7 @@ impl Instance {
                 self.conclude(spec, run, verdict, end, out)
             }
             (Phase::Online { run, pid }, Input::OomKill) => match run.spec.allowance.oom_policy {
-                OomPolicy::Kill => self.stop(now, run, pid, Why { cause: Cause::OomKill, actor: None }, out),
+                OomPolicy::Kill => self.stop(now, run, pid, Why::asked(Cause::OomKill, None), out),
                 OomPolicy::Continue => Phase::Online { run, pid },
             },
             (Phase::Online { run, pid }, Input::OverCap { crossing }) => {
@@ -303,6 +303,12 @@ impl Instance {
                 // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
                 let exception = facts.exception.filter(|_| verdict.cause == Cause::ExitCode);
                 let signature = exception.as_ref().map(|one| signature::signature(&one.kind, &one.message));
+                let (actor, grounds) = why.map_or((None, None), |why| (why.actor, why.grounds));
+                let (watch_path, probe) = match grounds {
+                    None => (None, None),
+                    Some(Grounds::WatchPath(path)) => (Some(path), None),
+                    Some(Grounds::Probe(answers)) => (None, Some(answers)),
+                };
                 let end = Ended {
                     pid: Some(pid),
                     status: Some(exit.status),
@@ -324,10 +330,12 @@ impl Instance {
                         kernel_log: facts.kernel_log,
                         cap_crossed_at: crossing.as_ref().map(|crossing| crossing.at),
                         cap_crossing: crossing.map(|crossing| *crossing),
+                        watch_path,
+                        probe,
                         ..Evidence::default()
                     },
                     signature,
-                    actor: why.and_then(|why| why.actor),
+                    actor,
                 };
                 self.conclude(spec, run, verdict, end, out)
             }
@@ -532,7 +540,7 @@ impl Instance {
 
     /// Ends a run for its memory, and keeps what was seen.
     fn stop_over_cap(&self, now: Now, run: Run, pid: i32, crossing: Box<Crossing>, out: &mut Vec<Action>) -> Phase {
-        let why = Why { cause: Cause::MemoryCap, actor: None };
+        let why = Why::asked(Cause::MemoryCap, None);
         let kill_at = now.mono + run.spec.stop.kill_timeout;
         let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing, crossing: Some(crossing) };
         self.note_and_send(now, run, pid, intent, out)

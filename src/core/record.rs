@@ -117,6 +117,7 @@ pub struct Evidence {
     pub exception: Option<Exception>,
     pub oom: Oom,
     pub kernel_log: Vec<String>,
+    /// The health check and its last answers.
     pub probe: Option<serde_json::Value>,
     pub watch_path: Option<String>,
     pub spawn: Option<SpawnFailure>,

@@ -301,7 +301,7 @@ impl Fleet {
             Want::Up => Some(Cause::ConfigChange),
             Want::Down | Want::Gone => Some(Cause::Manual),
         };
-        let unwanted = cause.map(|cause| Why { cause, actor: None });
+        let unwanted = cause.map(|cause| Why::asked(cause, None));
         match held.state {
             HeldState::Starting => instance.phase = Phase::Starting { run, then: unwanted },
             HeldState::Failed { failure } => {
