@@ -93,7 +93,7 @@ impl Site {
             let home = v2::Group::at(&origin.folder);
             let _ = home.set_subtree_control(&changes('-', &origin.enabled));
             if origin.moved {
-                let _ = home.add(0);
+                leave(&v2::Group::at(&folder.join(KEEPER)), &home);
             }
         }
         let _ = clear(folder, None);
@@ -117,13 +117,18 @@ impl Site {
         let missing: Vec<Controller> = available.difference(&known(home.subtree_control()?)).copied().collect();
         let mut origin = Origin { folder: own.folder(), enabled: missing.clone(), moved: lives_there };
         if !missing.is_empty() && home.set_subtree_control(&changes('+', &missing)).is_err() {
-            // A group below the root has processes or groups with controllers, never both: we move to a leaf.
+            // A group below the root has processes or groups with controllers, never both: we move to a leaf. The client
+            // that started us, if it is alone with us in a scope, comes along: it would hold the place.
             let leaf = v2::Group::at(&folder.join(KEEPER));
             make(leaf.folder())?;
             leaf.add(0)?;
+            if let Some(client) =
+                process::parent_of_our_own().filter(|client| home.procs().is_ok_and(|all| all == [*client]))
+            {
+                let _ = leaf.add(client);
+            }
             if let Err(error) = home.set_subtree_control(&changes('+', &missing)) {
-                let _ = home.add(0);
-                let _ = std::fs::remove_dir(leaf.folder());
+                leave(&leaf, &home);
                 return Err(error);
             }
             origin.moved = true;
@@ -140,6 +145,14 @@ impl Site {
         self.v2_controllers = known(group.subtree_control()?);
         Ok(())
     }
+}
+
+/// Back from the leaf of the keeper, with all who came along.
+fn leave(leaf: &v2::Group, home: &v2::Group) {
+    for pid in leaf.procs().unwrap_or_default() {
+        let _ = home.add(pid);
+    }
+    let _ = std::fs::remove_dir(leaf.folder());
 }
 
 fn make_v1(controller: Controller, place: &Place, name: &str) -> Result<PathBuf, Error> {
