@@ -38,6 +38,8 @@ const GRID: u64 = 20;
 pub enum Found {
     OverCap(RunId, Box<Crossing>),
     OomKill(RunId),
+    /// Somebody has removed the group of a live run; from now on it is polled.
+    GroupGone(RunId),
 }
 
 /// All live runs.
@@ -195,8 +197,11 @@ impl Tree {
         found: &mut Vec<Found>,
     ) {
         let Some(bytes) = self.measure(run, members) else {
-            // The group is about to go, or the tree is empty: its end is on its way.
-            self.look_at = Some(now + Millis(1000));
+            // Without a group the tree is empty: its end is on its way.
+            self.look_at = Some(now + if self.leaf.is_some() { Millis(GRID) } else { Millis(1000) });
+            if self.leaf.take().is_some() {
+                found.push(Found::GroupGone(run));
+            }
             return;
         };
         let (then, before) = self.last.unwrap_or((now, bytes));

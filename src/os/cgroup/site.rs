@@ -116,22 +116,15 @@ impl Site {
         }
         let missing: Vec<Controller> = available.difference(&known(home.subtree_control()?)).copied().collect();
         let mut origin = Origin { folder: own.folder(), enabled: missing.clone(), moved: lives_there };
-        if !missing.is_empty() && home.set_subtree_control(&changes('+', &missing)).is_err() {
-            // A group below the root has processes or groups with controllers, never both: we move to a leaf. The client
-            // that started us, if it is alone with us in a scope, comes along: it would hold the place.
-            let leaf = v2::Group::at(&folder.join(KEEPER));
+        let leaf = v2::Group::at(&folder.join(KEEPER));
+        if !missing.is_empty() && !home.is_root() && !lives_there {
             make(leaf.folder())?;
-            leaf.add(0)?;
-            if let Some(client) =
-                process::parent_of_our_own().filter(|client| home.procs().is_ok_and(|all| all == [*client]))
-            {
-                let _ = leaf.add(client);
-            }
-            if let Err(error) = home.set_subtree_control(&changes('+', &missing)) {
-                leave(&leaf, &home);
-                return Err(error);
-            }
             origin.moved = true;
+            settle(&leaf, &home).inspect_err(|_| leave(&leaf, &home))?;
+        }
+        if !missing.is_empty() {
+            let enabled = home.set_subtree_control(&changes('+', &missing));
+            enabled.inspect_err(|_| leave(&leaf, &home))?;
         }
         self.origin = Some(origin);
         let words: Vec<String> = available.iter().map(|one| one.word().to_owned()).collect();
@@ -144,6 +137,25 @@ impl Site {
         group.set_subtree_control(&changes('+', &available))?;
         self.v2_controllers = known(group.subtree_control()?);
         Ok(())
+    }
+}
+
+/// Moves us from a group to the leaf in it, for below the root a group has processes or gives controllers, never both. Of some
+/// controllers (cpu, pids) the kernel lets it do both, and then nothing can be started in the groups below.
+fn settle(leaf: &v2::Group, home: &v2::Group) -> Result<(), Error> {
+    leaf.add(0)?;
+    let mut others = home.procs()?;
+    // The client that waits for us, where somebody gave it a scope of its own.
+    if let Some(client) = process::parent_of_our_own().filter(|client| others == [*client]) {
+        leaf.add(client)?;
+        others = home.procs()?;
+    }
+    match others.first() {
+        None => Ok(()),
+        Some(pid) => Err(Error::Io {
+            path: home.folder().to_owned(),
+            source: io::Error::new(io::ErrorKind::ResourceBusy, format!("pid {pid} is in this group beside stead")),
+        }),
     }
 }
 
