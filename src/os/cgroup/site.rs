@@ -105,6 +105,7 @@ impl Site {
         if lives_there {
             own.path = own.path.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         }
+        is_group(&own.folder())?;
         let home = v2::Group::at(&own.folder());
         let folder = own.folder().join(name);
         clear(&folder, lives_there.then_some(KEEPER)).map_err(|source| Error::Io { path: folder.clone(), source })?;
@@ -168,6 +169,7 @@ fn leave(leaf: &v2::Group, home: &v2::Group) {
 }
 
 fn make_v1(controller: Controller, place: &Place, name: &str) -> Result<PathBuf, Error> {
+    is_group(&place.folder())?;
     let folder = place.folder().join(name);
     let failed = |source| Error::Io { path: folder.clone(), source };
     clear(&folder, None).map_err(failed)?;
@@ -182,6 +184,12 @@ fn make_v1(controller: Controller, place: &Place, name: &str) -> Result<PathBuf,
         Ok(_) if folder.is_dir() => Ok(folder),
         _ => make(&folder).map(|()| folder.clone()),
     }
+}
+
+/// Something else may be mounted over the hierarchy: what is made there is a plain folder, in which nothing is capped.
+fn is_group(folder: &Path) -> Result<(), Error> {
+    let path = folder.join("cgroup.procs");
+    std::fs::metadata(&path).map(|_| ()).map_err(|source| Error::Io { path, source })
 }
 
 /// mkdir(2); a group that is there is fine.
