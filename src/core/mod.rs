@@ -23,5 +23,6 @@ pub mod signature;
 pub mod spec;
 mod target;
 pub mod traceback;
+pub mod trend;
 pub mod view;
 mod wait;
