@@ -91,6 +91,8 @@ pub enum Command {
     Describe(DescribeArgs),
     /// Say why runs ended, with evidence
     Why(WhyArgs),
+    /// Say whether memory leaks, how fast, and when it reaches the cap
+    Trend(TrendArgs),
     /// Show the last lines of output
     #[command(alias = "log")]
     Logs(LogsArgs),
@@ -300,6 +302,26 @@ pub struct WhyArgs {
     /// So many of the newest runs [default: 5; with --json all]
     #[arg(long, value_name = "N")]
     pub last: Option<usize>,
+}
+
+/// `stead trend`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A FILE has lines of `seconds,bytes`, in any order, with gaps; `-` is standard input.
+
+  stead trend                       every app
+  stead trend api
+  stead trend memory.csv --cap 300M")]
+pub struct TrendArgs {
+    /// App, instance, namespace, or id; or a file of readings [default: all apps]
+    #[arg(value_name = "NAME|FILE.csv")]
+    pub target: Option<String>,
+    /// Of a file: tell when it reaches this (300M, 1G)
+    #[arg(long, value_name = "SIZE")]
+    pub cap: Option<String>,
+    /// For programs: an object; an array where NAME means several instances
+    #[arg(long, short)]
+    pub json: bool,
 }
 
 /// `stead logs`.

@@ -25,3 +25,4 @@ pub use attributes::{ATTRIBUTES, Attribute, Standing};
 pub use ecosystem::{DEFAULT_NAMES, Ecosystem, is_ecosystem, read, script};
 pub use problem::{Place, Problem, Problems};
 pub use surroundings::Surroundings;
+pub use value::size_of;

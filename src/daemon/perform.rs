@@ -1,6 +1,7 @@
 //! The daemon's hands: each action of the core becomes calls, and each answer an event. Nothing is decided here.
 
 use super::driver::{SWEEP_AGAIN, actor, event_of};
+use super::history::History;
 use super::journal::Journal;
 use super::kernel;
 use super::link::{self, Ends, Envelope, Link};
@@ -11,7 +12,7 @@ use super::pid_files::PidFiles;
 use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
-use super::views::{self, Meter};
+use super::views::{self, Meter, Usage};
 use crate::core::action::{Action, Order, To};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
@@ -21,6 +22,7 @@ use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::record::{Actor, SpawnFailure, Tally};
 use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
 use crate::core::traceback::{self, Standing};
+use crate::core::trend::Trend;
 use crate::core::view::{Description, InstanceView, Pong, WhyView};
 use crate::keeper::message::{FromDaemon, FromKeeper};
 use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
@@ -47,12 +49,12 @@ pub struct Daemon {
     pub fleet: Fleet,
     pub link: Link,
     pub said_bye: bool,
-    output: Output,
+    pub(super) output: Output,
     pid_files: PidFiles,
     journal: Journal,
     store: Store,
-    runs: Runs,
-    memory: Memory,
+    pub(super) runs: Runs,
+    pub(super) memory: Memory,
     site: Site,
     leaves: BTreeMap<RunId, Leaf>,
     /// Of ended runs, with something still in them.
@@ -63,9 +65,13 @@ pub struct Daemon {
     flushing: BTreeMap<Ticket, Vec<Change>>,
     next_ticket: u64,
     queue: VecDeque<Event>,
-    meter: Meter,
+    pub(super) meter: Meter,
+    pub(super) history: History,
+    /// Of the last full look.
+    pub(super) usages: BTreeMap<RunId, Usage>,
+    pub(super) trends: BTreeMap<String, Trend>,
     boot_id: String,
-    keeper: i32,
+    pub(super) keeper: i32,
     starts: u64,
     held: BTreeMap<String, OwnedFd>,
     /// The wanted set could not be written; it is tried again with every beat.
@@ -79,6 +85,7 @@ pub struct Means {
     pub journal: Journal,
     pub store: Store,
     pub memory: Memory,
+    pub history: History,
     pub site: Site,
     /// Listening sockets by name.
     pub held: BTreeMap<String, OwnedFd>,
@@ -100,9 +107,12 @@ enum Finishing {
 
 impl Daemon {
     pub fn new(fleet: Fleet, means: Means) -> Daemon {
-        let Means { link, output, journal, store, memory, site, held, boot_id, keeper, starts } = means;
+        let Means { link, output, journal, store, memory, history, site, held, boot_id, keeper, starts } = means;
         Daemon {
             memory,
+            history,
+            usages: BTreeMap::new(),
+            trends: BTreeMap::new(),
             site,
             leaves: BTreeMap::new(),
             leftovers: Vec::new(),
@@ -173,13 +183,15 @@ impl Daemon {
             Finishing::Sweeping { look_at, .. } => Some(*look_at),
             Finishing::Draining { .. } => None,
         });
-        self.fleet.deadline().into_iter().chain(sweeps).chain(self.memory.deadline()).min()
+        let readings = (!self.runs.is_empty()).then(|| self.history.deadline());
+        self.fleet.deadline().into_iter().chain(sweeps).chain(self.memory.deadline()).chain(readings).min()
     }
 
     pub fn due(&mut self) {
         let now = clock::now();
         self.sweep(now);
         self.look_at_memory();
+        self.take_readings(now);
         if self.fleet.deadline().is_some_and(|at| at <= now.mono) {
             self.happened(Event::Due);
         }
@@ -319,7 +331,10 @@ impl Daemon {
                     let files = ids.iter().filter_map(|id| self.files(*id)).flat_map(|files| files.paths()).collect();
                     self.output.flush(ticket, files);
                 }
-                Action::Release { app } => self.release(&format!("{app}\n"), &[]),
+                Action::Release { app } => {
+                    self.release(&format!("{app}\n"), &[]);
+                    self.forget_history(&app);
+                }
                 Action::Bye => {
                     tracing::info!("all has ended");
                     self.say(&FromDaemon::Bye);
@@ -411,6 +426,14 @@ impl Daemon {
             Question::List => Ok(json(&self.list(now))),
             Question::Describe { target, show_env } => self.describe(now, &target, show_env),
             Question::Why { target, last } => self.why(target, last),
+            Question::Trend { target } => match self.charted(target) {
+                Ok(of) => return self.tell_trends(of, answer),
+                Err(refusal) => Err(refusal),
+            },
+            Question::History { target } => match self.charted(target) {
+                Ok(of) => return self.tell_history(of, answer),
+                Err(refusal) => Err(refusal),
+            },
         };
         let _ = answer.send(result);
     }
@@ -803,7 +826,7 @@ fn log_line(line: &crate::core::action::Line) {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Vec<u8> {
+pub(super) fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 

@@ -1,5 +1,6 @@
 //! Views as text. Pure: what is shown depends on the view, the screen and the moment that are given.
 
+pub mod chart;
 pub mod describe;
 pub mod jlist;
 pub mod list;
@@ -8,4 +9,5 @@ pub mod reply;
 pub mod screen;
 pub mod table;
 pub mod text;
+pub mod trend;
 pub mod why;
