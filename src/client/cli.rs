@@ -50,7 +50,6 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("ecosystem", "ecosystem.yaml.example shows every key"),
     ("init", "ecosystem.yaml.example shows every key"),
     ("cleardump", "`stead save --force` with an empty list"),
-    ("health", "not there yet: `stead list` and `stead why NAME` say most of it"),
 ];
 
 /// Ends with what clap says, or, for a verb of PM2 that is another word here, with that word.
@@ -91,6 +90,8 @@ pub enum Command {
     Describe(DescribeArgs),
     /// Say why runs ended, with evidence
     Why(WhyArgs),
+    /// Say what is not well: apps, the machine, stead itself
+    Health(HealthArgs),
     /// Say whether memory leaks, how fast, and when it reaches the cap
     Trend(TrendArgs),
     /// Show the last lines of output
@@ -302,6 +303,18 @@ pub struct WhyArgs {
     /// So many of the newest runs [default: 5; with --json all]
     #[arg(long, value_name = "N")]
     pub last: Option<usize>,
+}
+
+/// `stead health`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 ok, 1 warning, 2 critical, 3 unknown.")]
+pub struct HealthArgs {
+    /// For programs
+    #[arg(long, short, conflicts_with = "report")]
+    pub json: bool,
+    /// The full report as Markdown: tables, causes, trends, the machine, what to do first
+    #[arg(long)]
+    pub report: bool,
 }
 
 /// `stead trend`.

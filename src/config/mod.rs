@@ -10,6 +10,7 @@ mod dotenv;
 mod ecosystem;
 mod environment;
 mod file;
+mod health;
 mod listen;
 mod logs;
 mod node;

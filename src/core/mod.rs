@@ -13,6 +13,7 @@ pub mod command;
 pub mod event;
 pub mod exit_code;
 pub mod fleet;
+pub mod health;
 pub mod history;
 pub mod instance;
 pub mod kernel_log;

@@ -2,6 +2,7 @@
 //! alone: it may crash at any point and the next one goes on.
 
 mod driver;
+mod health;
 mod history;
 mod journal;
 mod kernel;

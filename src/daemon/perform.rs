@@ -1,6 +1,7 @@
 //! The daemon's hands: each action of the core becomes calls, and each answer an event. Nothing is decided here.
 
 use super::driver::{SWEEP_AGAIN, actor, event_of};
+use super::health::Scale;
 use super::history::History;
 use super::journal::Journal;
 use super::kernel;
@@ -51,11 +52,11 @@ pub struct Daemon {
     pub said_bye: bool,
     pub(super) output: Output,
     pid_files: PidFiles,
-    journal: Journal,
+    pub(super) journal: Journal,
     store: Store,
     pub(super) runs: Runs,
     pub(super) memory: Memory,
-    site: Site,
+    pub(super) site: Site,
     leaves: BTreeMap<RunId, Leaf>,
     /// Of ended runs, with something still in them.
     leftovers: Vec<Leaf>,
@@ -70,12 +71,15 @@ pub struct Daemon {
     /// Of the last full look.
     pub(super) usages: BTreeMap<RunId, Usage>,
     pub(super) trends: BTreeMap<String, Trend>,
+    pub(super) scale: Scale,
+    /// Why the history cannot be written.
+    pub(super) history_fault: Option<String>,
     boot_id: String,
     pub(super) keeper: i32,
-    starts: u64,
+    pub(super) starts: u64,
     held: BTreeMap<String, OwnedFd>,
     /// The wanted set could not be written; it is tried again with every beat.
-    unwritten: bool,
+    pub(super) unwritten: bool,
 }
 
 /// What a daemon works with, as it finds it when it begins.
@@ -113,6 +117,8 @@ impl Daemon {
             history,
             usages: BTreeMap::new(),
             trends: BTreeMap::new(),
+            scale: Scale::default(),
+            history_fault: None,
             site,
             leaves: BTreeMap::new(),
             leftovers: Vec::new(),
@@ -426,6 +432,7 @@ impl Daemon {
             Question::List => Ok(json(&self.list(now))),
             Question::Describe { target, show_env } => self.describe(now, &target, show_env),
             Question::Why { target, last } => self.why(target, last),
+            Question::Health => Ok(json(&self.health(now))),
             Question::Trend { target } => match self.charted(target) {
                 Ok(of) => return self.tell_trends(of, answer),
                 Err(refusal) => Err(refusal),
@@ -685,7 +692,7 @@ impl Daemon {
         }
     }
 
-    fn list(&mut self, now: Now) -> Vec<InstanceView> {
+    pub(super) fn list(&mut self, now: Now) -> Vec<InstanceView> {
         let usages = self.meter.look(now, &self.fleet, &self.runs, &self.memory, self.keeper);
         self.fleet
             .instances()
@@ -764,7 +771,7 @@ impl Daemon {
         Ok(json(&views))
     }
 
-    fn files(&self, id: Id) -> Option<super::output::Files> {
+    pub(super) fn files(&self, id: Id) -> Option<super::output::Files> {
         let one = self.fleet.instance(id)?;
         let app = self.fleet.app(&one.app)?;
         Some(self.output.files(&app.spec, &one.name, one.slot))

@@ -102,8 +102,13 @@ impl Daemon {
     pub fn history_says(&mut self, told: history::Told) {
         match told {
             history::Told::Trends(trends) => self.trends.extend(trends),
-            history::Told::Fault(Some(fault)) => tracing::warn!(fault, "the history cannot be written"),
-            history::Told::Fault(None) => tracing::info!("the history can be written again"),
+            history::Told::Fault(fault) => {
+                match &fault {
+                    Some(fault) => tracing::warn!(fault, "the history cannot be written"),
+                    None => tracing::info!("the history can be written again"),
+                }
+                self.history_fault = fault;
+            }
         }
     }
 

@@ -4,6 +4,7 @@ mod attributes;
 mod bad_input;
 mod children;
 mod harness;
+mod health;
 mod history;
 mod json;
 mod keeper;

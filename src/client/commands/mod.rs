@@ -5,6 +5,7 @@ mod completions;
 mod delete;
 mod describe;
 mod flush;
+mod health;
 mod jlist;
 mod kill;
 mod list;
@@ -45,6 +46,7 @@ pub async fn run(context: Context, verb: Verb) -> Outcome {
         Verb::List(args) => list::run(context, &args).await,
         Verb::Describe(args) => describe::run(context, &args).await,
         Verb::Why(args) => why::run(context, &args).await,
+        Verb::Health(args) => health::run(context, &args).await,
         Verb::Trend(args) => trend::run(context, &args).await,
         Verb::Logs(args) => logs::run(context, &args).await,
         Verb::Flush(args) => flush::run(context, args).await,

@@ -71,6 +71,21 @@ pub fn memory(screen: &Screen, now: Wall, span: Millis, history: &HistoryView) -
     Some(shown)
 }
 
+/// One line: the highest of each of `width` parts of the time, against the highest of all or the cap.
+#[must_use]
+pub fn spark(now: Wall, span: Millis, width: usize, history: &HistoryView) -> Option<String> {
+    let begin = now.0.saturating_sub_unsigned(span.0);
+    let mut parts = vec![None::<u64>; width];
+    for one in history.readings.iter().filter(|one| one.at.0 > begin && one.at <= now) {
+        let at = ((one.at.0 - begin) * width as i64 / span.0.max(1) as i64).clamp(0, width as i64 - 1) as usize;
+        parts[at] = parts[at].max(Some(one.memory_bytes));
+    }
+    let highest = parts.iter().flatten().max().copied()?;
+    let top = highest.max(history.cap_bytes.unwrap_or(0)).max(1);
+    let bar = |bytes: u64| EIGHTHS[((bytes as f64 / top as f64 * 8.0).round() as usize).clamp(1, 8)];
+    Some(parts.iter().map(|part| part.map_or(' ', bar)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::screen::tests::plain;
@@ -109,6 +124,14 @@ mod tests {
         assert_eq!(lines[ROWS].matches('^').count(), 1, "{shown}");
         assert!(lines[ROWS - 1].contains('█'), "{shown}");
         assert!(lines.iter().all(|line| line.chars().count() <= 60), "{shown}");
+    }
+
+    #[test]
+    fn a_day_is_one_line() {
+        let readings = (0..1200).rev().map(|ago| (ago, 20 + (1200 - ago as u64) / 15, 1));
+        let line = spark(NOW, Millis(86_400_000), 24, &history(readings)).unwrap();
+        assert_eq!(line, "    ▂▂▂▃▃▃▄▄▄▅▅▅▆▆▆▇▇▇██");
+        assert_eq!(spark(NOW, Millis(1000), 24, &history(std::iter::empty())), None);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 pub mod chart;
 pub mod describe;
+pub mod health;
 pub mod jlist;
 pub mod list;
 pub mod moment;
 pub mod reply;
+pub mod report;
 pub mod screen;
 pub mod table;
 pub mod text;
