@@ -173,4 +173,10 @@ pub struct Pong {
     pub daemon_pid: i32,
     pub keeper_pid: i32,
     pub daemon_starts: u64,
+    /// Why the kernel cannot keep memory caps here.
+    #[serde(default)]
+    pub memory_trouble: Option<String>,
+    /// What would help.
+    #[serde(default)]
+    pub memory_remedy: Option<String>,
 }

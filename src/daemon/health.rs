@@ -35,11 +35,7 @@ impl Daemon {
             keeper_pid: self.keeper,
             daemon_starts: self.starts,
             enforcement: enforcement(&self.site, true),
-            polling: self
-                .site
-                .trouble
-                .clone()
-                .map(|trouble| (trouble, "`stead describe` of a capped app says more".into())),
+            polling: self.site.trouble.clone().zip(self.site.remedy.clone()),
             faults: self.faults(),
         };
         examine(now.wall, self.fleet.rules(), &apps, host, own)

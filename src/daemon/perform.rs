@@ -431,6 +431,8 @@ impl Daemon {
                 daemon_pid: process::pid(),
                 keeper_pid: self.keeper,
                 daemon_starts: self.starts,
+                memory_trouble: self.site.trouble.clone(),
+                memory_remedy: self.site.remedy.clone(),
             })),
             Question::List => Ok(json(&self.list(now))),
             Question::Describe { target, show_env } => self.describe(now, &target, show_env),
