@@ -16,6 +16,10 @@ exec \"$@\"
 const PREPARE: &str = "\
 mkdir -p /run/systemd/system /run/bin
 mv systemd-run /run/bin
+mkdir -p /sys/fs/cgroup/system.slice
+for folder in /sys/fs/cgroup /sys/fs/cgroup/system.slice; do
+    echo '+memory +pids' >$folder/cgroup.subtree_control
+done
 export PATH=/run/bin:$PATH
 ";
 
