@@ -189,6 +189,7 @@ impl<'a> App<'a> {
             pid_file: self.path("pid_file"),
             max_memory_restart: cap,
             allowance: self.allowance(cap),
+            watch: self.watch(cwd.as_deref()),
             listen: listen.iter().map(|(listen, _)| listen.clone()).collect(),
             env: program.as_ref().map_or_else(|| env.clone(), |program| program.env(env.clone())),
             command: program.map(|program| program.command).unwrap_or_default(),
@@ -307,7 +308,7 @@ impl<'a> App<'a> {
 
     /// PM2's numbers are milliseconds, which people forget.
     fn warn_of_seconds(&mut self) {
-        for name in ["kill_timeout", "restart_delay", "exp_backoff_restart_delay"] {
+        for name in ["kill_timeout", "restart_delay", "exp_backoff_restart_delay", "watch_delay"] {
             if let Some(entry) = self.entry(name)
                 && let Value::Scalar { kind: Kind::Integer(number @ 1..=60), .. } = entry.value.value
             {

@@ -91,10 +91,11 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("log_keep", &[], "5", Used, "how many rotated logs are kept"),
     attribute("pid_file", &["pid"], "none", Used, "a file that holds the pid of the main process"),
 
-    attribute("watch", &[], "false", Later, "restart when files change"),
-    attribute("ignore_watch", &[], "none", Shapes("watch"), "what is not watched"),
-    attribute("watch_delay", &[], "none", Shapes("watch"), "time between a change and the restart"),
-    attribute("watch_options", &[], "none", Shapes("watch"), "options of PM2's watcher"),
+    attribute("watch", &[], "false", Used,
+        "restart it when files change: `true` for all of `cwd`, or a list of folders and files, relative to `cwd`"),
+    attribute("ignore_watch", &[], "none beside what is never watched", Used,
+        "patterns of what is not watched, as in a .gitignore; `!` takes back"),
+    attribute("watch_delay", &[], "200", Used, "how long nothing may change before the restart"),
     attribute("cron_restart", &["cron"], "none", Later, "restart by the clock"),
     attribute("wait_ready", &[], "false", Later, "online when the app says so"),
     attribute("listen_timeout", &[], "3s", Shapes("wait_ready"), "how long it may take to say so"),
@@ -139,6 +140,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("username", &[], "", Foreign, "PM2's own"),
     attribute("v8", &[], "", Foreign, "Node.js"),
     attribute("vizion", &[], "", Foreign, "PM2's look at git"),
+    attribute("watch_options", &[], "", Foreign, "options of PM2's watcher"),
     attribute("windowsHide", &[], "", Foreign, "Windows"),
     attribute("write", &[], "", Foreign, "PM2's command line"),
 ];

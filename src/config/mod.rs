@@ -20,6 +20,7 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod value;
+mod watch;
 
 pub use attributes::{ATTRIBUTES, Attribute, Standing};
 pub use ecosystem::{DEFAULT_NAMES, Ecosystem, is_ecosystem, read, script};

@@ -1,8 +1,10 @@
 //! What clients ask for and what they are answered: the bodies of `POST /v1/command`.
 
+use super::name::AppName;
 use super::record::Actor;
 use super::spec::{Env, Signal, Spec};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Version of the client's protocol. A daemon refuses a newer one with both numbers in the message.
 pub const PROTOCOL: u32 = 1;
@@ -29,6 +31,8 @@ pub enum Command {
         specs: Vec<Spec>,
         /// The client's environment: the base of apps that are new, and no reason to call one changed.
         environment: Env,
+        #[serde(default)]
+        terms: Terms,
     },
     Start {
         targets: Vec<String>,
@@ -68,6 +72,25 @@ pub enum Command {
     Kill,
 }
 
+/// How a file is applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+    /// Delete what came from the same file earlier and is not in it any more.
+    pub prune: bool,
+    pub origins: Vec<Origin>,
+}
+
+/// A file, whichever of its apps are applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Absolute.
+    pub file: PathBuf,
+    /// All that are in it.
+    pub names: Vec<AppName>,
+}
+
 /// What became of a command.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
@@ -96,6 +119,8 @@ pub enum ChangeKind {
     /// Changed in a way that needs no restart.
     Updated,
     Unchanged,
+    /// Not in its file any more, and left as it is.
+    Gone,
     Stopped,
     Deleted,
     Signalled,

@@ -25,3 +25,4 @@ mod target;
 pub mod traceback;
 pub mod view;
 mod wait;
+pub mod watch;

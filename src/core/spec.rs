@@ -2,6 +2,7 @@
 
 use super::clock::Millis;
 use super::name::AppName;
+use super::watch::Watch;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -41,6 +42,9 @@ pub struct Spec {
     pub allowance: Allowance,
     /// Sockets that every run inherits from fd 3 on, in this order.
     pub listen: Vec<Listen>,
+    /// Files whose change restarts it.
+    #[serde(default)]
+    pub watch: Option<Watch>,
 }
 
 /// What the whole tree may take of the machine.
@@ -94,6 +98,7 @@ impl Spec {
             max_memory_restart: None,
             allowance: Allowance::default(),
             listen: Vec::new(),
+            watch: None,
         }
     }
 

@@ -15,6 +15,7 @@ mod store;
 mod trace;
 mod tree;
 mod views;
+mod watch;
 
 pub use driver::{End, run};
 pub use trace::{Format, begin as begin_log};

@@ -12,11 +12,13 @@ use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
 use super::views::{self, Meter};
+use super::watch::{self, Watcher};
 use crate::core::action::{Action, Order, To};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
 use crate::core::event::{Event, ExitStatus, Facts};
 use crate::core::fleet::Fleet;
+use crate::core::instance::Want;
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::record::{Actor, SpawnFailure, Tally};
 use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
@@ -53,6 +55,7 @@ pub struct Daemon {
     store: Store,
     runs: Runs,
     memory: Memory,
+    watcher: Watcher,
     site: Site,
     leaves: BTreeMap<RunId, Leaf>,
     /// Of ended runs, with something still in them.
@@ -79,6 +82,7 @@ pub struct Means {
     pub journal: Journal,
     pub store: Store,
     pub memory: Memory,
+    pub watcher: Watcher,
     pub site: Site,
     /// Listening sockets by name.
     pub held: BTreeMap<String, OwnedFd>,
@@ -100,9 +104,10 @@ enum Finishing {
 
 impl Daemon {
     pub fn new(fleet: Fleet, means: Means) -> Daemon {
-        let Means { link, output, journal, store, memory, site, held, boot_id, keeper, starts } = means;
+        let Means { link, output, journal, store, memory, watcher, site, held, boot_id, keeper, starts } = means;
         Daemon {
             memory,
+            watcher,
             site,
             leaves: BTreeMap::new(),
             leftovers: Vec::new(),
@@ -231,6 +236,32 @@ impl Daemon {
                 let cap = app.spec.max_memory_restart.map(|cap| cap.0);
                 self.memory.limit(run.id, cap, allowed.wall, allowed.swap, now);
             }
+        }
+    }
+
+    /// The files of whatever is wanted up are watched as its wish says.
+    fn follow_files(&mut self) {
+        let mut tasks: BTreeMap<AppName, watch::Task> = BTreeMap::new();
+        for one in self.fleet.instances().filter(|one| one.want == Want::Up) {
+            let Some(spec) = self.fleet.app(&one.app).map(|app| app.spec.clone()) else { continue };
+            let Some(watch) = &spec.watch else { continue };
+            let task = tasks.entry(one.app.clone()).or_insert_with(|| watch::Task {
+                watch: watch.clone(),
+                cwd: spec.cwd.clone(),
+                own: vec![self.output.home().to_owned()],
+            });
+            task.own.extend(self.output.files(&spec, &one.name, one.slot).paths());
+        }
+        self.watcher.follow(tasks);
+    }
+
+    pub fn watch_says(&mut self, told: watch::Told) {
+        match told {
+            watch::Told::Changed { app, path } => {
+                tracing::info!(%app, path, "a watched file changed");
+                self.happened(Event::Changed { app, path });
+            }
+            watch::Told::Trouble { app, why } => self.watcher.has_trouble(app, why),
         }
     }
 
@@ -633,6 +664,8 @@ impl Daemon {
     }
 
     fn persist(&mut self) {
+        // Whatever changes what is to be watched is a wish.
+        self.follow_files();
         let result = self.store.persist(&self.fleet.wanted(&self.boot_id));
         match result {
             Ok(()) => self.unwritten = false,
@@ -668,7 +701,8 @@ impl Daemon {
             .instances()
             .map(|one| {
                 let usage = one.run().and_then(|run| usages.get(&run.id)).filter(|_| one.pid().is_some());
-                views::instance(now, &self.fleet, one, usage, &self.site)
+                let watch_trouble = self.watcher.trouble(&one.app).cloned();
+                InstanceView { watch_trouble, ..views::instance(now, &self.fleet, one, usage, &self.site) }
             })
             .collect()
     }

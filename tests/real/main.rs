@@ -14,3 +14,4 @@ mod recovery;
 mod start_and_stop;
 mod text;
 mod verbs;
+mod watch;

@@ -142,6 +142,15 @@ fn spec(page: &mut Page<'_>, spec: &Spec) {
         let listen: Vec<String> = spec.listen.iter().map(ToString::to_string).collect();
         page.line("listens on", listen.join(", "));
     }
+    if let Some(watch) = &spec.watch {
+        let shown = |path: &std::path::PathBuf| match path.strip_prefix(&spec.cwd) {
+            Ok(inside) if !inside.as_os_str().is_empty() => inside.to_string_lossy().into_owned(),
+            _ => path.to_string_lossy().into_owned(),
+        };
+        let paths: Vec<String> = watch.paths.iter().map(shown).collect();
+        let but = if watch.ignore.is_empty() { String::new() } else { format!(" but {}", watch.ignore.join(", ")) };
+        page.line("watches", format!("{}{but}; restarts {} after a change", paths.join(", "), watch.delay));
+    }
     if let Some(file) = &spec.pid_file {
         page.line("pid file", file.to_string_lossy());
     }

@@ -4,6 +4,7 @@ pub mod describe;
 pub mod jlist;
 pub mod list;
 pub mod moment;
+pub mod plan;
 pub mod reply;
 pub mod screen;
 pub mod table;
