@@ -112,6 +112,8 @@ pub enum Command {
     Jlist,
     /// Read an ecosystem file and say all that is wrong with it
     Check(CheckArgs),
+    /// Print a JSON Schema of the ecosystem file, by which editors complete it
+    Schema,
     /// Stop all apps and end stead itself
     Kill(NoWait),
     /// Say whether stead runs; starts nothing

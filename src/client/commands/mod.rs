@@ -16,6 +16,7 @@ mod restart;
 mod resurrect;
 mod save;
 mod scale;
+mod schema;
 mod signal;
 mod start;
 mod stop;
@@ -53,6 +54,7 @@ pub async fn run(context: Context, verb: Verb) -> Outcome {
         Verb::Signal(args) => signal::run(context, args).await,
         Verb::Jlist => jlist::run(context).await,
         Verb::Check(args) => check::run(context, &args),
+        Verb::Schema => schema::run(),
         Verb::Kill(wait) => kill::run(context, wait).await,
         Verb::Ping(args) => ping::run(context, &args).await,
         Verb::Completions(args) => completions::run(&args),
