@@ -220,7 +220,15 @@ impl<'a> App<'a> {
         };
         let suffix = self.source.env_name.filter(|_| append).map(|env| format!("-{env}")).unwrap_or_default();
         match AppName::parse(&format!("{prefix}{name}{suffix}")) {
-            Ok(name) => Some(name),
+            Ok(name) => {
+                if name.as_str().bytes().all(|byte| byte.is_ascii_digit()) {
+                    let fault = Fault::new(format!("`{}` reads like an id", name.as_str()));
+                    let fault =
+                        fault.hint("verbs take it as the name; the app with that id is then meant by its name only");
+                    self.warn(self.place_of("name"), fault);
+                }
+                Some(name)
+            }
             Err(message) => {
                 let fault = Fault::new(message);
                 let fault = if given { fault } else { fault.hint("give the app a `name`") };

@@ -9,6 +9,7 @@ mod keeper;
 mod logs;
 mod look;
 mod memory;
+mod plan;
 mod policy;
 mod recovery;
 mod start_and_stop;

@@ -12,6 +12,6 @@ pub async fn run(context: &Context, args: &ListArgs) -> Outcome {
     if args.json {
         return print_json(&context.screen, &views);
     }
-    screen::print(&list::list(&context.screen, clock::now().wall, &views))?;
+    screen::print(&list::list(&context.screen.of_tables(), clock::now().wall, &views))?;
     Ok(0)
 }

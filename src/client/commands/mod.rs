@@ -109,7 +109,7 @@ impl Context {
         let mut shown = reply::changes(&self.screen, reply);
         if fleet == Fleet::Shown {
             let views: Vec<InstanceView> = self.daemon.view("/v1/list").await?;
-            shown.push_str(&table::after(&self.screen, clock::now().wall, &views, reply));
+            shown.push_str(&table::after(&self.screen.of_tables(), clock::now().wall, &views, reply));
         }
         screen::print(&shown)?;
         for failure in &reply.failures {
