@@ -86,9 +86,11 @@ fn word(value: &Value) -> String {
     match value {
         Value::Null => "none".into(),
         Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "none".into(),
         Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(" "),
         Value::Object(fields) => {
-            fields.iter().map(|(name, value)| format!("{name} {}", word(value))).collect::<Vec<_>>().join(", ")
+            let shown = fields.iter().map(|(name, value)| (name, word(value))).filter(|(_, value)| value != "none");
+            shown.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),
     }

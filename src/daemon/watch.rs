@@ -143,6 +143,8 @@ struct Watched {
     rules: Rules,
     missing: Vec<PathBuf>,
     look_again: Duration,
+    /// There are no more watches to be had, or a folder may not be read: said once.
+    trouble: Option<io::ErrorKind>,
     /// The first path that changed, and when it has been quiet for long enough.
     pending: Option<(PathBuf, Duration)>,
 }
@@ -186,7 +188,8 @@ impl Work {
         for (app, task) in tasks {
             let rules = Rules::new(&task.watch, &task.cwd);
             let roots = task.watch.paths.clone();
-            let watched = Watched { task, rules, missing: Vec::new(), look_again: Duration::ZERO, pending: None };
+            let watched =
+                Watched { task, rules, missing: Vec::new(), look_again: Duration::ZERO, trouble: None, pending: None };
             self.apps.insert(app.clone(), watched);
             for root in roots {
                 self.enter_root(&app, &root);
@@ -225,6 +228,9 @@ impl Work {
             }
             is_watched |= path == folder;
             let Some(watched) = self.apps.get(app) else { break };
+            if watched.trouble == Some(io::ErrorKind::StorageFull) {
+                break;
+            }
             for entry in std::fs::read_dir(&path).into_iter().flatten().flatten() {
                 let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
                 if (!is_folder && first.is_some()) || watched.passes_over(&entry.path(), is_folder) {
@@ -259,7 +265,12 @@ impl Work {
                     ),
                     _ => format!("{}: {error}", path.display()),
                 };
-                let _ = self.told.send(Told::Trouble { app: app.clone(), why });
+                if let Some(watched) = self.apps.get_mut(app)
+                    && watched.trouble != Some(error.kind())
+                {
+                    watched.trouble = Some(error.kind());
+                    let _ = self.told.send(Told::Trouble { app: app.clone(), why });
+                }
                 // A folder that may not be read is there all the same.
                 true
             }

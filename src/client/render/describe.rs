@@ -80,6 +80,9 @@ fn state(page: &mut Page<'_>, now: Wall, one: &Description) {
         let style = if view.status == Status::Errored { Style::Red } else { Style::Plain };
         page.painted("because", style, note);
     }
+    if let Some(why) = &one.view.watch_trouble {
+        page.painted("not all watched", Style::Alarm, format!("changes may go unnoticed: {why}"));
+    }
     page.line("restarts", format!("{}, {} of them unplanned", view.restarts, view.restarts_unplanned));
     if let Some(used) = view.memory_bytes {
         page.line("memory", format!("{}{}", Bytes(used), cap(view.memory_cap_bytes, view.memory_enforcement)));
