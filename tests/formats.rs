@@ -6,12 +6,13 @@ use serde_json::Value;
 use std::fmt::Debug;
 use stead::core::action::{Entry, Line};
 use stead::core::clock::{Mono, Now, Wall};
+use stead::core::command::{Command, Request, Terms};
 use stead::core::event::RunNote;
 use stead::core::fleet::Fleet;
 use stead::core::name::RunId;
 use stead::core::record::{Cause, NextAction};
 use stead::core::recover::{Found, Held, HeldState, WANTED_VERSION, Wanted, tails};
-use stead::core::spec::{KillMode, Signal};
+use stead::core::spec::{Env, KillMode, Signal};
 use stead::core::view::Status;
 use stead::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 
@@ -153,4 +154,14 @@ fn add_fields(value: &mut Value) {
 
 fn read<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_file_is_applied_as_the_first_client_asked_for_it() {
+    let text = r#"{"command": {"verb": "apply", "specs": [], "environment": {}}, "wait": true, "command_line": "stead start"}"#;
+    let request: Request = read(text);
+    assert_eq!(
+        request.command,
+        Command::Apply { specs: Vec::new(), environment: Env::new(), rules: None, terms: Terms::default() }
+    );
 }

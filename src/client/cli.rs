@@ -115,6 +115,8 @@ pub enum Command {
     Jlist,
     /// Read an ecosystem file and say all that is wrong with it
     Check(CheckArgs),
+    /// Print a JSON Schema of the ecosystem file, by which editors complete it
+    Schema,
     /// Stop all apps and end stead itself
     Kill(NoWait),
     /// Say whether stead runs; starts nothing
@@ -147,9 +149,11 @@ pub struct NoWait {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A file says what shall be: what is new is started, what changed is restarted, the
-rest is left alone.
+rest is left alone. What is gone from the file runs on, and is named; --prune
+deletes it.
 
   stead start                       what ./ecosystem.yaml says
+  stead start --dry-run             only what that would do
   stead start fleet.yaml --only web,worker
   stead start app.py --name api --max-memory-restart 300M -- --port 5000
   stead start api                   an app that was stopped")]
@@ -166,6 +170,12 @@ pub struct StartArgs {
     /// Known apps take this shell's environment
     #[arg(long)]
     pub update_env: bool,
+    /// Only say what would be done
+    #[arg(long, conflicts_with = "no_wait")]
+    pub dry_run: bool,
+    /// Delete apps that came from the file earlier and are not in it any more
+    #[arg(long)]
+    pub prune: bool,
     #[command(flatten)]
     pub wait: NoWait,
     /// The script's arguments

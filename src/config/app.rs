@@ -190,6 +190,7 @@ impl<'a> App<'a> {
             max_memory_restart: cap,
             allowance: self.allowance(cap),
             health: self.health(),
+            watch: self.watch(cwd.as_deref()),
             listen: listen.iter().map(|(listen, _)| listen.clone()).collect(),
             env: program.as_ref().map_or_else(|| env.clone(), |program| program.env(env.clone())),
             command: program.map(|program| program.command).unwrap_or_default(),
@@ -220,7 +221,15 @@ impl<'a> App<'a> {
         };
         let suffix = self.source.env_name.filter(|_| append).map(|env| format!("-{env}")).unwrap_or_default();
         match AppName::parse(&format!("{prefix}{name}{suffix}")) {
-            Ok(name) => Some(name),
+            Ok(name) => {
+                if name.as_str().bytes().all(|byte| byte.is_ascii_digit()) {
+                    let fault = Fault::new(format!("`{}` reads like an id", name.as_str()));
+                    let fault =
+                        fault.hint("verbs take it as the name; the app with that id is then meant by its name only");
+                    self.warn(self.place_of("name"), fault);
+                }
+                Some(name)
+            }
             Err(message) => {
                 let fault = Fault::new(message);
                 let fault = if given { fault } else { fault.hint("give the app a `name`") };
@@ -308,7 +317,7 @@ impl<'a> App<'a> {
 
     /// PM2's numbers are milliseconds, which people forget.
     fn warn_of_seconds(&mut self) {
-        for name in ["kill_timeout", "restart_delay", "exp_backoff_restart_delay"] {
+        for name in ["kill_timeout", "restart_delay", "exp_backoff_restart_delay", "watch_delay"] {
             if let Some(entry) = self.entry(name)
                 && let Value::Scalar { kind: Kind::Integer(number @ 1..=60), .. } = entry.value.value
             {

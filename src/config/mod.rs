@@ -17,13 +17,16 @@ mod node;
 mod problem;
 mod process;
 mod program;
+mod schema;
 mod surroundings;
 #[cfg(test)]
 mod tests;
 mod value;
+mod watch;
 
 pub use attributes::{ATTRIBUTES, Attribute, Standing};
 pub use ecosystem::{DEFAULT_NAMES, Ecosystem, is_ecosystem, read, script};
 pub use problem::{Place, Problem, Problems};
+pub use schema::schema;
 pub use surroundings::Surroundings;
 pub use value::size_of;

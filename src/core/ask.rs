@@ -3,7 +3,7 @@
 use super::action::{Action, Entry, Streak, To};
 use super::change::{self, Difference, Effect};
 use super::clock::Now;
-use super::command::{Asked, Change, ChangeKind, Command, Failure, Refusal, RefusalKind, Reply};
+use super::command::{Asked, Change, ChangeKind, Command, Failure, Origin, Refusal, RefusalKind, Reply, Terms};
 use super::event::Why;
 use super::fleet::{App, Ending, Fleet};
 use super::instance::{Input, Instance, Phase, Want};
@@ -26,12 +26,17 @@ impl Fleet {
             return;
         }
         let result = match asked.command {
-            Command::Apply { specs, environment, rules } => {
+            Command::Apply { specs, environment, terms, .. } if terms.dry_run => {
+                let result = self.plan(now, specs, &Arc::new(environment), &terms, &actor);
+                out.push(Action::Reply { ticket, result });
+                return;
+            }
+            Command::Apply { specs, environment, rules, terms } => {
                 if let Some(rules) = rules.filter(|rules| *rules != self.rules) {
                     self.rules = rules;
                     out.push(Action::Persist);
                 }
-                self.apply(now, specs, &Arc::new(environment), &actor, &mut wait, out)
+                self.apply(now, specs, &Arc::new(environment), &terms, &actor, &mut wait, out)
             }
             Command::Start { targets } => self.start(now, &targets, &mut wait, out),
             Command::Stop { targets } => self.stop(now, &targets, &actor, &mut wait, out),
@@ -88,12 +93,33 @@ impl Fleet {
         }
     }
 
+    /// What [`Fleet::apply`] would do: it is done to a copy.
+    fn plan(
+        &self,
+        now: Now,
+        specs: Vec<Spec>,
+        environment: &Arc<Env>,
+        terms: &Terms,
+        actor: &Actor,
+    ) -> Result<Reply, Refusal> {
+        let mut wait = Wait { ticket: Ticket(0), goals: Vec::new(), reply: Reply::default() };
+        self.clone().apply(now, specs, environment, terms, actor, &mut wait, &mut Vec::new())?;
+        for change in &mut wait.reply.changes {
+            if !self.instances.values().any(|one| one.name == change.name && one.want != Want::Gone) {
+                change.detail = Some(change.detail.take().map_or("new".into(), |detail| format!("new, {detail}")));
+            }
+        }
+        Ok(wait.reply)
+    }
+
     /// Starts what is new, restarts what changed, leaves the rest.
+    #[allow(clippy::too_many_arguments)]
     fn apply(
         &mut self,
         now: Now,
         specs: Vec<Spec>,
         environment: &Arc<Env>,
+        terms: &Terms,
         actor: &Actor,
         wait: &mut Wait,
         out: &mut Vec<Action>,
@@ -123,6 +149,7 @@ impl Fleet {
                         count,
                         revision: 0,
                         created_at: now.wall,
+                        file: None,
                     };
                     self.apps.insert(name.clone(), app);
                 }
@@ -140,6 +167,13 @@ impl Fleet {
             }
             self.show_resized(&added, &gone, wait);
             leaving.extend(gone);
+            let origin = terms.origins.iter().find(|origin| origin.names.contains(&name));
+            if let (Some(origin), Some(app)) = (origin, self.apps.get_mut(&name)) {
+                app.file = Some(origin.file.clone());
+            }
+        }
+        for origin in &terms.origins {
+            leaving.extend(self.gone_from(origin, terms.prune, wait));
         }
         for id in ups {
             self.input(now, id, Input::Up, out);
@@ -153,6 +187,33 @@ impl Fleet {
         }
         self.leave(now, &leaving, actor, out);
         Ok(())
+    }
+
+    /// What came from a file and is not in it any more: said, or (`prune`) to leave.
+    fn gone_from(&mut self, origin: &Origin, prune: bool, wait: &mut Wait) -> Vec<Id> {
+        let from_here = |app: &&mut App| app.count > 0 && app.file.as_ref() == Some(&origin.file);
+        let gone = self.apps.values_mut().filter(from_here).filter(|app| !origin.names.contains(&app.spec.name));
+        let mut names = Vec::new();
+        for app in gone {
+            if prune {
+                app.count = 0;
+            }
+            names.push(app.spec.name.clone());
+        }
+        let mut leaving = Vec::new();
+        for name in names {
+            let beyond = self.shrink(&name);
+            if beyond.is_empty() {
+                let file = origin.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                for id in self.members(&name).into_iter().filter(|id| self.instances[id].want != Want::Gone) {
+                    let name = self.instances[&id].name.clone();
+                    wait.reply.changes.push(changed(name, ChangeKind::Gone, Some(format!("gone from {file}"))));
+                }
+            }
+            self.show_resized(&[], &beyond, wait);
+            leaving.extend(beyond);
+        }
+        leaving
     }
 
     /// What a changed wish, or the same one again, means for an instance that is there.

@@ -2,7 +2,7 @@
 
 use super::backoff;
 use super::clock::Millis;
-use super::event::{Exit, ExitStatus, Facts, Why};
+use super::event::{Exit, ExitStatus, Facts, Grounds, Why};
 use super::record::{Actor, Cause, Confidence, Crossing, SpawnFailure};
 use super::spec::{Bytes, OomPolicy, Signal, Spec, Stop};
 
@@ -30,8 +30,9 @@ pub fn verdict(spec: &Spec, why: Option<&Why>, exit: &Exit, uptime: Millis, fact
             planned: is_planned(why.cause),
             confidence: Confidence::Certain,
             summary: format!(
-                "{}{}{}",
+                "{}{}{}{}",
                 act(why.cause),
+                on(why),
                 why.actor.as_ref().map(by).unwrap_or_default(),
                 if was_deaf(spec, exit.status) { deaf(spec) } else { String::new() }
             ),
@@ -174,6 +175,14 @@ pub fn is_planned(cause: Cause) -> bool {
         | Cause::StartTimeout
         | Cause::SpawnFailed
         | Cause::Lost => false,
+    }
+}
+
+/// What it was done on.
+fn on(why: &Why) -> String {
+    match &why.grounds {
+        Some(Grounds::WatchPath(path)) => format!(": {path}"),
+        Some(Grounds::Probe(_)) | None => String::new(),
     }
 }
 

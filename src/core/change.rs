@@ -62,6 +62,9 @@ fn is_secret(path: &str) -> bool {
 /// The name that the ecosystem file has for a field.
 fn shown(path: &str) -> &str {
     path.strip_prefix("policy.").or_else(|| path.strip_prefix("stop.")).unwrap_or(match path {
+        "watch.paths" => "watch",
+        "watch.ignore" => "ignore_watch",
+        "watch.delay" => "watch_delay",
         "logs.out" => "out_file",
         "logs.err" => "error_file",
         "logs.combined" => "log_file",
@@ -75,7 +78,7 @@ fn shown(path: &str) -> &str {
 }
 
 fn effect(path: &str) -> Effect {
-    let live = ["policy.", "namespace", "autostart", "script", "instances", "max_memory_restart", "health."];
+    let live = ["policy.", "namespace", "autostart", "script", "instances", "max_memory_restart", "health.", "watch"];
     if live.iter().any(|field| path.starts_with(field)) { Effect::Live } else { Effect::Restart }
 }
 
@@ -83,7 +86,12 @@ fn word(value: &Value) -> String {
     match value {
         Value::Null => "none".into(),
         Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "none".into(),
         Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(" "),
+        Value::Object(fields) => {
+            let shown = fields.iter().map(|(name, value)| (name, word(value))).filter(|(_, value)| value != "none");
+            shown.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+        }
         other => other.to_string(),
     }
 }

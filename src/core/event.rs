@@ -2,7 +2,7 @@
 
 use super::clock::{Millis, Mono, Now};
 use super::command::Asked;
-use super::name::{Id, RunId, Ticket};
+use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Actor, Cause, Crossing, Exception, Memory, Oom, SpawnFailure};
 use super::spec::Signal;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,12 @@ pub enum Event {
     Finished {
         run: RunId,
         facts: Box<Facts>,
+    },
+    /// A file that the app watches changed, and nothing since for its `watch_delay`.
+    Changed {
+        app: AppName,
+        /// The first of them, relative to the app's `cwd` where it is in there.
+        path: String,
     },
     /// Somebody asks stead itself to end.
     Term {

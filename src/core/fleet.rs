@@ -3,7 +3,7 @@
 use super::action::{Action, Entry};
 use super::clock::{Mono, Now, Wall};
 use super::command::{Refusal, Reply};
-use super::event::{Event, Why};
+use super::event::{Event, Grounds, Why};
 use super::health::Rules;
 use super::instance::{Input, Instance, Phase, Want};
 use super::name::{AppName, Id, RunId, Ticket};
@@ -11,6 +11,7 @@ use super::record::{Actor, Cause};
 use super::spec::{Env, Spec};
 use super::wait::Wait;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The state of everything.
@@ -41,6 +42,8 @@ pub struct App {
     /// Goes up by one with each change that takes a restart: who finds a run tells by it whether the run has this wish.
     pub revision: u32,
     pub created_at: Wall,
+    /// The ecosystem file that it came from last.
+    pub file: Option<PathBuf>,
 }
 
 impl App {
@@ -90,6 +93,7 @@ impl Fleet {
             Event::OverCap { run, crossing } => self.input_of(now, run, Input::OverCap { crossing }, &mut out),
             Event::OomKill { run } => self.input_of(now, run, Input::OomKill, &mut out),
             Event::Finished { run, facts } => self.input_of(now, run, Input::Finished { facts }, &mut out),
+            Event::Changed { app, path } => self.changed(now, &app, path, &mut out),
             Event::Term { actor } => self.term(now, actor, &mut out),
             Event::Due => {
                 let due: Vec<Id> = self
@@ -148,6 +152,21 @@ impl Fleet {
     fn input_of(&mut self, now: Now, run: RunId, input: Input, out: &mut Vec<Action>) {
         if let Some(id) = self.instance_of(run).map(|instance| instance.id) {
             self.input(now, id, input, out);
+        }
+    }
+
+    /// Sources changed: each instance that is wanted up gets a new run. One that gave up gets a new chance; one that somebody
+    /// stopped stays down.
+    fn changed(&mut self, now: Now, app: &AppName, path: String, out: &mut Vec<Action>) {
+        let watches = self.apps.get(app).is_some_and(|app| app.spec.watch.is_some());
+        if !watches || self.ending.is_some() {
+            return;
+        }
+        let why = Why { cause: Cause::Watch, actor: None, grounds: Some(Grounds::WatchPath(path)) };
+        let up = |one: &&Instance| one.app == *app && one.want == Want::Up;
+        let ids: Vec<Id> = self.instances.values().filter(up).map(|one| one.id).collect();
+        for id in ids {
+            self.input(now, id, Input::Cycle { why: why.clone() }, out);
         }
     }
 

@@ -28,3 +28,4 @@ pub mod traceback;
 pub mod trend;
 pub mod view;
 mod wait;
+pub mod watch;

@@ -15,6 +15,7 @@ use super::spec::{Env, Policy, Spec};
 use super::wait::{Goal, Wait};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Version of `state.json` and `saved.json`.
@@ -45,6 +46,8 @@ pub struct WantedApp {
     pub count: u32,
     pub revision: u32,
     pub created_at: Wall,
+    #[serde(default)]
+    pub file: Option<PathBuf>,
     pub instances: Vec<WantedInstance>,
 }
 
@@ -141,6 +144,7 @@ impl Fleet {
                 count: app.count,
                 revision: app.revision,
                 created_at: app.created_at,
+                file: app.file.clone(),
                 instances,
             });
         }
@@ -185,6 +189,7 @@ impl Fleet {
                     count: wanted.count,
                     revision: wanted.revision,
                     created_at: wanted.created_at,
+                    file: wanted.file,
                 },
             );
         }
@@ -239,8 +244,8 @@ impl Fleet {
                     continue;
                 }
                 let environment = saved.environments.get(app.environment).cloned().unwrap_or_default();
-                let (spec, count, created_at) = (app.spec, app.count, app.created_at);
-                self.apps.insert(name.clone(), App { spec, environment, count, revision: 0, created_at });
+                let (spec, count, created_at, file) = (app.spec, app.count, app.created_at, app.file);
+                self.apps.insert(name.clone(), App { spec, environment, count, revision: 0, created_at, file });
                 for one in &app.instances {
                     self.add(&name, one.slot, one.name.clone(), Want::Down);
                 }
@@ -370,6 +375,7 @@ impl Fleet {
             count: 0,
             revision: note.revision,
             created_at: now.wall,
+            file: None,
         });
         app.count += u32::from(never_wanted);
         let want = if never_wanted { Want::Up } else { Want::Gone };

@@ -2,6 +2,7 @@
 
 use super::clock::Millis;
 use super::name::AppName;
+use super::watch::Watch;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,6 +44,9 @@ pub struct Spec {
     pub health: HealthRules,
     /// Sockets that every run inherits from fd 3 on, in this order.
     pub listen: Vec<Listen>,
+    /// Files whose change restarts it.
+    #[serde(default)]
+    pub watch: Option<Watch>,
 }
 
 /// What the whole tree may take of the machine.
@@ -120,6 +124,7 @@ impl Spec {
             allowance: Allowance::default(),
             health: HealthRules::default(),
             listen: Vec::new(),
+            watch: None,
         }
     }
 

@@ -68,6 +68,9 @@ pub struct InstanceView {
     pub last_exit: Option<Record>,
     /// Ten unplanned ends in ten minutes.
     pub crash_loop: bool,
+    /// Why changes of the files that it watches may go unnoticed.
+    #[serde(default)]
+    pub watch_trouble: Option<String>,
 }
 
 /// One element of `stead describe --json`: the list's element and more.

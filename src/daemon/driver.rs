@@ -9,6 +9,7 @@ use super::output::Output;
 use super::perform::{Daemon, Means};
 use super::server::{self, Asking};
 use super::store::Store;
+use super::watch::Watcher;
 use crate::core::clock::Millis;
 use crate::core::event::Event;
 use crate::core::fleet::Fleet;
@@ -61,6 +62,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let journal = Journal::open(home)?;
     let (pumped, mut from_pump) = mpsc::unbounded_channel();
     let output = Output::start(home, pumped)?;
+    let (watched, mut from_watch) = mpsc::unbounded_channel();
     let found = Found {
         wanted: store.load(),
         boot_id: inventory.boot_id.clone(),
@@ -90,6 +92,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         store,
         memory: Memory::new()?,
         history: History::start(home, noted)?,
+        watcher: Watcher::new(watched),
         site: inventory.site,
         held: inventory.sockets,
         boot_id: inventory.boot_id,
@@ -135,6 +138,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
             },
             Some(event) = from_pump.recv() => daemon.pump_says(event),
             Some(told) = from_history.recv() => daemon.history_says(told),
+            Some(told) = from_watch.recv() => daemon.watch_says(told),
             Some(Asking { question, answer }) = asked.recv() => daemon.asked(question, answer),
             ready = signals.readable() => if let Ok(mut ready) = ready {
                 ready.clear_ready();

@@ -14,11 +14,13 @@ use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
 use super::views::{self, Meter, Usage};
+use super::watch::{self, Watcher};
 use crate::core::action::{Action, Order, To};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
 use crate::core::event::{Event, ExitStatus, Facts};
 use crate::core::fleet::Fleet;
+use crate::core::instance::Want;
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::record::{Actor, SpawnFailure, Tally};
 use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
@@ -57,6 +59,7 @@ pub struct Daemon {
     pub(super) runs: Runs,
     pub(super) memory: Memory,
     pub(super) site: Site,
+    watcher: Watcher,
     leaves: BTreeMap<RunId, Leaf>,
     /// Of ended runs, with something still in them.
     leftovers: Vec<Leaf>,
@@ -90,6 +93,7 @@ pub struct Means {
     pub store: Store,
     pub memory: Memory,
     pub history: History,
+    pub watcher: Watcher,
     pub site: Site,
     /// Listening sockets by name.
     pub held: BTreeMap<String, OwnedFd>,
@@ -111,7 +115,8 @@ enum Finishing {
 
 impl Daemon {
     pub fn new(fleet: Fleet, means: Means) -> Daemon {
-        let Means { link, output, journal, store, memory, history, site, held, boot_id, keeper, starts } = means;
+        let Means { link, output, journal, store, memory, history, watcher, site, held, boot_id, keeper, starts } =
+            means;
         Daemon {
             memory,
             history,
@@ -119,6 +124,7 @@ impl Daemon {
             trends: BTreeMap::new(),
             scale: Scale::default(),
             history_fault: None,
+            watcher,
             site,
             leaves: BTreeMap::new(),
             leftovers: Vec::new(),
@@ -252,6 +258,32 @@ impl Daemon {
                 let cap = app.spec.max_memory_restart.map(|cap| cap.0);
                 self.memory.limit(run.id, cap, allowed.wall, allowed.swap, now);
             }
+        }
+    }
+
+    /// The files of whatever is wanted up are watched as its wish says.
+    fn follow_files(&mut self) {
+        let mut tasks: BTreeMap<AppName, watch::Task> = BTreeMap::new();
+        for one in self.fleet.instances().filter(|one| one.want == Want::Up) {
+            let Some(spec) = self.fleet.app(&one.app).map(|app| app.spec.clone()) else { continue };
+            let Some(watch) = &spec.watch else { continue };
+            let task = tasks.entry(one.app.clone()).or_insert_with(|| watch::Task {
+                watch: watch.clone(),
+                cwd: spec.cwd.clone(),
+                own: vec![self.output.home().to_owned()],
+            });
+            task.own.extend(self.output.files(&spec, &one.name, one.slot).paths());
+        }
+        self.watcher.follow(tasks);
+    }
+
+    pub fn watch_says(&mut self, told: watch::Told) {
+        match told {
+            watch::Told::Changed { app, path } => {
+                tracing::info!(%app, path, "a watched file changed");
+                self.happened(Event::Changed { app, path });
+            }
+            watch::Told::Trouble { app, why } => self.watcher.has_trouble(app, why),
         }
     }
 
@@ -668,6 +700,8 @@ impl Daemon {
     }
 
     fn persist(&mut self) {
+        // Whatever changes what is to be watched is a wish.
+        self.follow_files();
         let result = self.store.persist(&self.fleet.wanted(&self.boot_id));
         match result {
             Ok(()) => self.unwritten = false,
@@ -703,7 +737,8 @@ impl Daemon {
             .instances()
             .map(|one| {
                 let usage = one.run().and_then(|run| usages.get(&run.id)).filter(|_| one.pid().is_some());
-                views::instance(now, &self.fleet, one, usage, &self.site)
+                let watch_trouble = self.watcher.trouble(&one.app).cloned();
+                InstanceView { watch_trouble, ..views::instance(now, &self.fleet, one, usage, &self.site) }
             })
             .collect()
     }

@@ -122,6 +122,7 @@ pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, 
         },
         last_exit: one.last.as_deref().cloned(),
         crash_loop: one.want == Want::Up && backoff::is_crash_loop(&one.streak, now.mono),
+        watch_trouble: None,
     }
 }
 

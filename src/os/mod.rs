@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod file;
 pub mod host;
+pub mod inotify;
 pub mod kmsg;
 pub mod pipe;
 pub mod process;

@@ -6,6 +6,7 @@ use stead::core::event::ExitStatus;
 use stead::core::name::AppName;
 use stead::core::record::SpawnFailure;
 use stead::core::spec::{Bytes, KillMode, Signal, Spec};
+use stead::core::watch::{WATCH_DELAY, Watch};
 
 /// An app that wishes nothing special.
 pub fn plain(name: &str) -> Spec {
@@ -47,6 +48,9 @@ pub fn spec(text: &str) -> Spec {
                 }
             }
             "max_memory_restart" => spec.max_memory_restart = Some(Bytes(u64::from(number()))),
+            "watch" => {
+                spec.watch = Some(Watch { paths: vec![value.into()], ignore: Vec::new(), delay: WATCH_DELAY });
+            }
             "nice" => spec.nice = Some(value.parse().unwrap()),
             key => match key.strip_prefix("env.") {
                 Some(variable) => drop(spec.env.insert(variable.into(), value.into())),

@@ -309,6 +309,9 @@ impl Laws {
                     broken("planned restarts never use up max_restarts", &shown, story);
                 }
                 count.short = line.streak.short;
+                if (record.cause == Cause::Watch) != record.evidence.watch_path.is_some() {
+                    broken("a restart for a change names the file", &format!("{record:?}"), story);
+                }
                 let Some(life) = self.lives.get_mut(&line.run) else {
                     broken("no record without a run", &shown, story);
                 };

@@ -5,13 +5,14 @@ use crate::world::environment;
 use std::collections::BTreeSet;
 use stead::core::action::Action;
 use stead::core::clock::{Millis, Mono, Now, Wall};
-use stead::core::command::{Asked, Command};
+use stead::core::command::{Asked, Command, Terms};
 use stead::core::event::{Event, Exit, ExitStatus, Facts, Usage};
 use stead::core::fleet::Fleet;
 use stead::core::instance::Phase;
-use stead::core::name::{RunId, Ticket};
+use stead::core::name::{AppName, RunId, Ticket};
 use stead::core::record::{Actor, Crossing, SpawnFailure};
 use stead::core::spec::Signal;
+use stead::core::watch::{WATCH_DELAY, Watch};
 
 const NAME: &str = "api";
 
@@ -79,7 +80,7 @@ fn commands() -> Vec<Event> {
         Command::Resurrect,
         Command::Kill,
     ]);
-    commands.into_iter().map(asked).chain([term(), Event::Due]).collect()
+    commands.into_iter().map(asked).chain([term(), changed(), Event::Due]).collect()
 }
 
 #[test]
@@ -167,14 +168,15 @@ fn apply(autostart: bool) -> Command {
     spec.autostart = autostart;
     spec.policy.max_restarts = 2;
     spec.policy.restart_delay = Millis(100);
-    Command::Apply { specs: vec![spec], environment: environment(), rules: None }
+    spec.watch = Some(Watch { paths: vec!["/srv".into()], ignore: Vec::new(), delay: WATCH_DELAY });
+    Command::Apply { specs: vec![spec], environment: environment(), rules: None, terms: Terms::default() }
 }
 
 /// More than may start at once.
 fn apply_many() -> Command {
     let mut spec = plain(NAME);
     spec.instances = Some(4);
-    Command::Apply { specs: vec![spec], environment: environment(), rules: None }
+    Command::Apply { specs: vec![spec], environment: environment(), rules: None, terms: Terms::default() }
 }
 
 fn asked(command: Command) -> Event {
@@ -203,6 +205,10 @@ fn finished(run: RunId) -> Event {
 
 fn failed(run: RunId) -> Event {
     Event::SpawnFailed { run, failure: SpawnFailure { stage: "exec".into(), errno: "ENOENT".into() } }
+}
+
+fn changed() -> Event {
+    Event::Changed { app: AppName::parse(NAME).unwrap(), path: "app.py".into() }
 }
 
 fn term() -> Event {

@@ -3,7 +3,7 @@
 use crate::app::plain;
 use crate::kernel::{Start, Temper, WhenTold};
 use crate::laws::{self, broken};
-use crate::world::{World, apply};
+use crate::world::{World, apply, apply_by};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -11,12 +11,13 @@ use proptest::test_runner::FileFailurePersistence;
 use std::fmt;
 use stead::core::change::{self, Effect};
 use stead::core::clock::Millis;
-use stead::core::command::Command;
+use stead::core::command::{Command, Terms};
 use stead::core::event::ExitStatus;
 use stead::core::fleet::Fleet;
 use stead::core::instance::{Instance, Phase, Want};
 use stead::core::record::{NextAction, SpawnFailure};
 use stead::core::spec::{KillMode, Policy, Signal, Spec, Stop};
+use stead::core::watch::{WATCH_DELAY, Watch};
 
 /// Names such that one app's instance may be called as another app.
 const NAMES: [&str; 3] = ["api", "web", "api-1"];
@@ -61,6 +62,8 @@ enum Deed {
         app: usize,
         restart: bool,
     },
+    /// A watched file.
+    Touch(usize),
     MemoryIsShort {
         killed: bool,
     },
@@ -75,6 +78,8 @@ enum Deed {
 #[derive(Clone, Debug)]
 enum Verb {
     StartFile,
+    Plan { prune: bool },
+    Prune,
     Start(usize),
     Stop(usize),
     Restart(usize),
@@ -152,6 +157,8 @@ fn deed() -> impl Strategy<Value = Deed> {
     let app = || 0..NAMES.len() + 1;
     let verb = prop_oneof![
         3 => Just(Verb::StartFile),
+        1 => any::<bool>().prop_map(|prune| Verb::Plan { prune }),
+        1 => Just(Verb::Prune),
         3 => app().prop_map(Verb::Start),
         4 => app().prop_map(Verb::Stop),
         3 => app().prop_map(Verb::Restart),
@@ -168,6 +175,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         12 => (verb, prop::bool::weighted(0.7)).prop_map(|(verb, wait)| Deed::Ask { verb, wait }),
         2 => (0..NAMES.len(), any::<bool>()).prop_map(|(app, restart)| Deed::Edit { app, restart }),
+        2 => (0..NAMES.len()).prop_map(Deed::Touch),
         1 => any::<bool>().prop_map(|killed| Deed::MemoryIsShort { killed }),
         2 => Just(Deed::DaemonDies),
         4 => (0..25usize).prop_map(Deed::DaemonDiesAfter),
@@ -216,6 +224,13 @@ fn live(plan: &Plan, wall_steps: &[i64]) -> World {
 
 fn happens(world: &mut World, file: &mut [Spec], deed: &Deed) {
     match deed {
+        Deed::Ask { verb: verb @ Verb::Plan { .. }, wait } => {
+            let before = world.fleet.clone();
+            world.ask(command(verb, file), *wait);
+            if world.fleet.is_some() && world.fleet != before {
+                broken("a dry run changes nothing", &format!("{verb:?}"), &world.transcript);
+            }
+        }
         Deed::Ask { verb, wait } => {
             world.ask(command(verb, file), *wait);
         }
@@ -228,6 +243,7 @@ fn happens(world: &mut World, file: &mut [Spec], deed: &Deed) {
                 spec.policy.autorestart = !spec.policy.autorestart;
             }
         }
+        Deed::Touch(app) => world.file_changes(NAMES[*app], "app.py"),
         Deed::MemoryIsShort { killed } => world.memory_is_short(*killed),
         Deed::DaemonDies => world.daemon_dies(),
         Deed::DaemonDiesAfter(actions) => world.daemon_dies_after(*actions),
@@ -242,6 +258,9 @@ fn command(verb: &Verb, file: &[Spec]) -> Command {
     let targets = |app: &usize| vec![NAMES.get(*app).map_or("all", |name| name).to_owned()];
     match verb {
         Verb::StartFile => apply(file),
+        Verb::Plan { prune } => apply_by(file, Terms { dry_run: true, prune: *prune, ..Terms::default() }),
+        // Of the first app alone: the others are gone from the file, until it is applied again.
+        Verb::Prune => apply_by(&file[..1], Terms { prune: true, ..Terms::default() }),
         Verb::Start(app) => Command::Start { targets: targets(app) },
         Verb::Stop(app) => Command::Stop { targets: targets(app) },
         Verb::Restart(app) => Command::Restart { targets: targets(app), environment: None },
@@ -263,6 +282,7 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
         autostart: app.autostart,
         policy: app.policy.clone(),
         stop: app.stop.clone(),
+        watch: Some(Watch { paths: vec!["/srv".into()], ignore: Vec::new(), delay: WATCH_DELAY }),
         ..plain(name)
     }
 }

@@ -17,7 +17,11 @@ pub fn ticket(ticket: Ticket) -> String {
 
 pub fn command(command: &Command) -> String {
     match command {
-        Command::Apply { .. } => "start FILE".into(),
+        Command::Apply { terms, .. } => format!(
+            "start FILE{}{}",
+            if terms.dry_run { " --dry-run" } else { "" },
+            if terms.prune { " --prune" } else { "" }
+        ),
         Command::Start { targets } => format!("start {}", targets.join(" ")),
         Command::Stop { targets } => format!("stop {}", targets.join(" ")),
         Command::Restart { targets, .. } => format!("restart {}", targets.join(" ")),
@@ -50,6 +54,7 @@ pub fn event(event: &Event, shown: impl Fn(RunId) -> String) -> String {
         Event::OverCap { run, .. } => format!("{} is over its cap", shown(*run)),
         Event::OomKill { run } => format!("the kernel kills in the group of {}", shown(*run)),
         Event::Finished { run, .. } => format!("{} finished", shown(*run)),
+        Event::Changed { app, path } => format!("{path} of {app} changed"),
         Event::Term { .. } => "SIGTERM to stead".into(),
         Event::Due => "due".into(),
     }
@@ -159,6 +164,7 @@ fn answer(result: &Result<Reply, Refusal>) -> String {
                     ChangeKind::Added => "added",
                     ChangeKind::Updated => "updated",
                     ChangeKind::Unchanged => "unchanged",
+                    ChangeKind::Gone => "left",
                     ChangeKind::Stopped => "stopped",
                     ChangeKind::Deleted => "deleted",
                     ChangeKind::Signalled => "signalled",

@@ -1,7 +1,7 @@
 //! The simulated world: virtual time, the kernel, the disk, and a daemon that lives and dies between them.
 
 use crate::kernel::{Kept, Kernel, News, Start, Temper};
-use crate::laws::Laws;
+use crate::laws::{Laws, broken};
 use crate::phases::over_cap;
 use crate::words;
 use serde::Serialize;
@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use stead::core::action::{Action, Line, To};
 use stead::core::clock::{Millis, Mono, Now, Wall};
-use stead::core::command::{Asked, Change, ChangeKind, Command, Refusal, Reply};
+use stead::core::command::{Asked, Change, ChangeKind, Command, Origin, Refusal, Reply, Terms};
 use stead::core::event::{Event, Facts};
 use stead::core::fleet::Fleet;
-use stead::core::name::{RunId, Ticket};
+use stead::core::instance::Want;
+use stead::core::name::{AppName, Id, RunId, Ticket};
 use stead::core::record::{Actor, SpawnFailure};
 use stead::core::recover::{Found, HeldState, Tail, Wanted, tails};
 use stead::core::spec::{Env, Spec};
@@ -144,6 +145,23 @@ impl World {
         let event = if killed { Event::OomKill { run } } else { over_cap(run) };
         let heading = words::event(&event, |run| self.laws.shown(run));
         self.handle(&heading, event);
+    }
+
+    /// A file that an app watches changes; without a daemon nobody sees it.
+    pub fn file_changes(&mut self, app: &str, path: &str) {
+        let Ok(app) = AppName::parse(app) else { return };
+        let wants = |world: &World| -> Vec<(Id, Want)> {
+            world.fleet.iter().flat_map(Fleet::instances).map(|one| (one.id, one.want)).collect()
+        };
+        let before = wants(self);
+        let event = Event::Changed { app, path: path.to_owned() };
+        let heading = words::event(&event, |run| self.laws.shown(run));
+        if self.fleet.is_some() {
+            self.handle(&heading, event);
+        }
+        if self.fleet.is_some() && wants(self) != before {
+            broken("a change of a file is nobody's wish", &heading, &self.transcript);
+        }
     }
 
     /// Somebody tells stead to end.
@@ -431,7 +449,14 @@ pub fn environment() -> Env {
 
 /// `stead start FILE`.
 pub fn apply(file: &[Spec]) -> Command {
-    Command::Apply { specs: file.to_vec(), environment: environment(), rules: None }
+    apply_by(file, Terms::default())
+}
+
+/// The same on other terms.
+pub fn apply_by(file: &[Spec], terms: Terms) -> Command {
+    let names = file.iter().map(|spec| spec.name.clone()).collect();
+    let origins = vec![Origin { file: "/srv/ecosystem.yaml".into(), names }];
+    Command::Apply { specs: file.to_vec(), environment: environment(), rules: None, terms: Terms { origins, ..terms } }
 }
 
 /// What was written is read again: nothing may depend on what does not reach the disk.

@@ -25,6 +25,7 @@ pub fn changes(screen: &Screen, reply: &Reply) -> String {
         (ChangeKind::Flushed, '~', Style::Plain),
         (ChangeKind::Saved, '+', Style::Green),
         (ChangeKind::Unchanged, '=', Style::Dim),
+        (ChangeKind::Gone, '-', Style::Plain),
     ] {
         let mark = screen.paint(style, mark);
         let mut quiet = Vec::new();
@@ -76,6 +77,7 @@ fn word(kind: ChangeKind) -> &'static str {
         ChangeKind::Added => "added",
         ChangeKind::Updated => "updated",
         ChangeKind::Unchanged => "unchanged",
+        ChangeKind::Gone => "left",
         ChangeKind::Stopped => "stopped",
         ChangeKind::Deleted => "deleted",
         ChangeKind::Signalled => "signalled",

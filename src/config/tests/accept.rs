@@ -5,6 +5,7 @@ use super::super::ecosystem;
 use super::*;
 use crate::core::clock::Millis;
 use crate::core::spec::{Bytes, KillMode, Limit, Listen, Logs, Policy, Resource, Signal, Stop};
+use crate::core::watch::{WATCH_DELAY, Watch};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -217,6 +218,32 @@ fn logs_lie_relative_to_the_file() {
 }
 
 #[test]
+fn what_is_watched_lies_relative_to_the_cwd() {
+    let world = World::new();
+    let watch = |lines: &str| world.app(lines).watch;
+    let expected = |paths: &[&str], ignore: &[&str], delay| {
+        let paths = paths.iter().map(|path| world.path(path)).collect();
+        Some(Watch { paths, ignore: ignore.iter().map(|one| (*one).to_owned()).collect(), delay })
+    };
+    assert_eq!(watch("script: main.py\nwatch: true\ncwd: api"), expected(&["api"], &[], WATCH_DELAY));
+    assert_eq!(
+        watch("script: main.py\nwatch: main.py\ncwd: api\nwatch_delay: 1s"),
+        expected(&["api/main.py"], &[], Millis(1000))
+    );
+    assert_eq!(
+        watch("watch: [api, app.py]\nignore_watch: [logs, '!*.db']"),
+        expected(&["api", "app.py"], &["logs", "!*.db"], WATCH_DELAY)
+    );
+    assert_eq!(
+        watch("watch: true\nignore_watch: ['node_modules', '\\.git', '[\\/\\\\]\\./']").unwrap().ignore.len(),
+        3
+    );
+    for off in ["watch: false", "watch: null", "watch: []", "ignore_watch: logs\nwatch_delay: 5s"] {
+        assert_eq!(watch(off), None, "{off}");
+    }
+}
+
+#[test]
 fn limits_and_sockets_are_read() {
     let world = World::new();
     let spec = world.app(
@@ -261,11 +288,11 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
     let world = World::new();
     let off = "watch: false\nignore_watch: [x]\nwatch_delay: 100\ncron_restart: 0\nwait_ready: false\nlisten_timeout: 5000\ndepends_on: []\nhealth_check: null";
     assert_eq!(world.warnings(&app(off)), [] as [&str; 0]);
-    let on = "apps:\n- {name: a, script: app.py, watch: true, vizion: false}\n- {name: b, script: app.py, cron: '0 3 * * *', pmx: 1}\n- {name: c, script: app.py, watch: [src], windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: [x]\n";
+    let on = "apps:\n- {name: a, script: app.py, jitter: 1s, vizion: false}\n- {name: b, script: app.py, cron: '0 3 * * *', pmx: 1}\n- {name: c, script: app.py, jitter: 500ms, windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: [x]\n";
     assert_eq!(
         world.warnings(on),
         [
-            "ecosystem.yaml:2: apps[0].watch: `watch` is not supported yet and is ignored (of a, c)",
+            "ecosystem.yaml:2: apps[0].jitter: `jitter` is not supported yet and is ignored (of a, c)",
             "ecosystem.yaml:2: apps[0].vizion: `pmx`, `vizion`, `windowsHide` mean nothing to stead and are ignored",
             "ecosystem.yaml:3: apps[1].cron: `cron_restart` is not supported yet and is ignored (of b)",
             "ecosystem.yaml:5: deploy: PM2's deployment is not stead's and is ignored",

@@ -331,3 +331,27 @@ fn a_rule_of_health_that_means_nothing_is_named() {
         ],
     );
 }
+
+#[test]
+fn what_cannot_be_watched_is_refused() {
+    let world = World::new();
+    let whole = "the whole machine cannot be watched\n  hint: name the folders of the app, or set `cwd`: `watch: true` is all that is in it";
+    check_app(
+        &world,
+        &[
+            ("watch: [api, gone]", ":4: apps[0].watch: /srv/gone: no such file or directory"),
+            (
+                "watch: src/*.py",
+                ":4: apps[0].watch: /srv/src/*.py: no such file or directory\n  hint: name folders and files; patterns are for `ignore_watch`",
+            ),
+            ("watch: /", &format!(":4: apps[0].watch: {whole}")),
+            ("watch: ../../../../../../..", &format!(":4: apps[0].watch: {whole}")),
+            (
+                "watch: {paths: [api]}",
+                ":4: apps[0].watch: a mapping is no list of paths\n  hint: write `true` for all of `cwd`, or a list of folders and files",
+            ),
+            ("ignore_watch: ['a[b']", ":4: apps[0].ignore_watch: a `[` is never closed in `a[b`"),
+            ("watch: true\nignore_watch: ['']", ":5: apps[0].ignore_watch: must not be empty"),
+        ],
+    );
+}
