@@ -27,6 +27,8 @@ pub struct Traceback {
     pub runtime: Runtime,
     /// A line of an error log stands right before it: most likely it was caught and logged.
     pub announced: bool,
+    /// Lines of other output after it.
+    pub follows: usize,
 }
 
 /// Whose form a traceback has.
@@ -89,10 +91,11 @@ pub fn last_exception(lines: &[impl AsRef<str>], app_dir: &Path) -> Option<Trace
     // Of two that end at one line, the one that began earlier holds the other: a cause, or a message that quotes a traceback.
     let last = |(_, block): &&(Runtime, Block<'_>)| (!block.aside, block.end, std::cmp::Reverse(block.first));
     let (runtime, block) = blocks.iter().max_by_key(last)?;
-    let standing = match () {
-        () if block.aside => Standing::Aside,
-        () if lines[block.end..].iter().all(|line| says_nothing(line, block.stamp)) => Standing::Last,
-        () => Standing::Earlier,
+    let follows = lines[block.end..].iter().filter(|line| !says_nothing(line, block.stamp)).count();
+    let standing = match follows {
+        _ if block.aside => Standing::Aside,
+        0 => Standing::Last,
+        _ => Standing::Earlier,
     };
     // `max_by_key` gives the last of equals: frames are ordered from the outermost in.
     let frame = block.frames.iter().max_by_key(|frame| frame.place);
@@ -105,6 +108,7 @@ pub fn last_exception(lines: &[impl AsRef<str>], app_dir: &Path) -> Option<Trace
         standing,
         runtime: *runtime,
         announced: is_announced(&lines, block, &blocks),
+        follows,
     })
 }
 
@@ -125,8 +129,9 @@ fn is_announced(lines: &[String], block: &Block<'_>, blocks: &[(Runtime, Block<'
 }
 
 fn is_error_log(line: &str) -> bool {
-    line.split(|char: char| !char.is_alphanumeric())
-        .any(|word| ["error", "critical", "fatal", "severe", "exception"].iter().any(|level| word.eq_ignore_ascii_case(level)))
+    line.split(|char: char| !char.is_alphanumeric()).any(|word| {
+        ["error", "critical", "fatal", "severe", "exception"].iter().any(|level| word.eq_ignore_ascii_case(level))
+    })
 }
 
 /// Nothing, or what a runtime or its launcher says after the traceback of an exception that ended the process.

@@ -650,7 +650,7 @@ impl Daemon {
         let spec = self.spec_of(run).filter(|_| self.fleet.instance_of(run).is_some_and(exited_with_a_code));
         let found = spec.and_then(|spec| traceback::last_exception(&tail, &spec.cwd));
         // What by its own words ended less than the process did not end the run.
-        let exception = found.filter(|found| found.standing != Standing::Aside).map(|found| found.exception);
+        let exception = found.filter(|found| found.standing != Standing::Aside);
         tail.drain(..tail.len().saturating_sub(RECORD_LINES));
         let kills = self.memory.oom_kills(run);
         let mut facts = Facts { left, stderr_tail: tail, exception, ..Facts::default() };
