@@ -167,7 +167,7 @@ fn weigh(found: &Traceback, code: i32, facts: &Facts) -> Weight {
     let last = found.standing == Standing::Last;
     match (at_the_end, found.runtime.exits_with(code)) {
         (false, _) => Weight::Before,
-        (true, true) if last && !found.announced && !facts.log_is_shared => Weight::Ended,
+        (true, true) if last && facts.quiet.is_some() && !found.announced && !facts.log_is_shared => Weight::Ended,
         (true, _) if facts.log_is_shared && !last => Weight::Before,
         (true, _) => Weight::Likely,
     }

@@ -88,7 +88,7 @@ pub struct Facts {
     pub stderr_tail: Vec<String>,
     pub stdout_tail: Vec<String>,
     pub exception: Option<Traceback>,
-    /// From the last line of stderr to the end of the run; `None`: not known.
+    /// From the last line of stderr to the end of the run; `None`: not known, for it was moved into its file only later.
     pub quiet: Option<Millis>,
     /// Other runs write to the same file of stderr: its lines may be theirs.
     pub log_is_shared: bool,

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod file;
 pub mod host;
 pub mod kmsg;
+pub mod locks;
 pub mod pipe;
 pub mod process;
 pub mod role;
