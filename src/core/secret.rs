@@ -25,7 +25,9 @@ pub fn secrets<'a>(variables: impl IntoIterator<Item = (&'a String, &'a String)>
 fn secret<'a>(name: &str, value: &'a str) -> Option<&'a str> {
     let name = name.to_ascii_uppercase();
     // A file's name is no secret, and is needed in tracebacks.
-    let is_named = NAMES.iter().any(|word| name.split('_').any(|part| part == *word || part == format!("{word}S")));
+    let is_named = name
+        .split('_')
+        .any(|part| NAMES.contains(&part) || part.strip_suffix('S').is_some_and(|one| NAMES.contains(&one)));
     let in_url = || {
         let (_, rest) = value.split_once("://")?;
         let (user, _) = rest[..rest.find('/').unwrap_or(rest.len())].rsplit_once('@')?;
