@@ -10,7 +10,7 @@ use stead::core::command::{Command, Request, Terms};
 use stead::core::event::RunNote;
 use stead::core::fleet::Fleet;
 use stead::core::name::RunId;
-use stead::core::record::{Cause, NextAction};
+use stead::core::record::{Cause, NextAction, Record};
 use stead::core::recover::{Found, Held, HeldState, WANTED_VERSION, Wanted, tails};
 use stead::core::spec::{Env, KillMode, Signal};
 use stead::core::view::Status;
@@ -19,6 +19,7 @@ use stead::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 const STATE: &str = include_str!("fixtures/state-v1.json");
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
 const FROM_KEEPER: &str = include_str!("fixtures/from-keeper-v1.jsonl");
+const EVIDENCE: &str = include_str!("fixtures/record-v1-evidence.json");
 const FROM_DAEMON: &str = include_str!("fixtures/from-daemon-v1.jsonl");
 
 #[test]
@@ -70,6 +71,19 @@ fn the_messages_of_version_1_are_read_and_said_in_the_same_words() {
         assert_ne!(message, FromDaemon::Unknown, "{text}");
         assert!(covers(&serde_json::to_value(&message).unwrap(), &read(text)), "{message:?}");
     }
+}
+
+#[test]
+fn evidence_that_came_later_is_said_in_the_same_words() {
+    let record: Record = read(EVIDENCE);
+    assert_eq!(record.evidence.lock_holder.as_ref().unwrap().instance.as_deref(), Some("sar"));
+    assert_eq!(record.evidence.children[0].signal, Some(Signal(11)));
+    assert!(covers(&serde_json::to_value(&record).unwrap(), &read(EVIDENCE)), "{record:#?}");
+    same_with_new_fields::<Record>(EVIDENCE);
+    let note = "{\"id\": 0, \"app\": \"api\", \"instance\": \"api\", \"seq\": 4, \"revision\": 0, \"intent\": null, \"signalled\": \
+                {\"signal\": \"SIGTERM\", \"at\": 20000, \"actor\": {\"uid\": 0, \"pid\": 7, \"command\": \"stead signal TERM api\"}}}";
+    let sent = read::<RunNote>(note).signalled.unwrap();
+    assert_eq!((sent.signal, sent.at), (Signal::TERM, Mono(20_000)));
 }
 
 #[test]

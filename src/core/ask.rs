@@ -1,6 +1,6 @@
 //! What clients ask for: a wish for each target, and the answer once it has come true.
 
-use super::action::{Action, Entry, Streak, To};
+use super::action::{Action, Entry, Streak};
 use super::change::{self, Difference, Effect};
 use super::clock::Now;
 use super::command::{Asked, Change, ChangeKind, Command, Failure, Origin, Refusal, RefusalKind, Reply, Terms};
@@ -49,18 +49,16 @@ impl Fleet {
             Command::Reset { targets } => self.reset(now, &targets, &mut wait, out),
             Command::Signal { signal, targets } => self.targets(&targets).map(|ids| {
                 for id in ids {
-                    let instance = &self.instances[&id];
+                    let Some(instance) = self.instances.get_mut(&id) else { continue };
                     let name = instance.name.clone();
-                    match (instance.pid(), instance.run()) {
-                        (Some(_), Some(run)) => {
-                            out.push(Action::Signal { run: run.id, to: To::Main, signal });
-                            wait.reply.changes.push(changed(name, ChangeKind::Signalled, Some(signal.to_string())));
-                        }
-                        _ => wait.reply.failures.push(Failure {
+                    if instance.send_for(now, signal, &actor, out) {
+                        wait.reply.changes.push(changed(name, ChangeKind::Signalled, Some(signal.to_string())));
+                    } else {
+                        wait.reply.failures.push(Failure {
                             name,
                             reason: format!("{}: there is no process to signal", instance.status().word()),
                             tail: Vec::new(),
-                        }),
+                        });
                     }
                 }
             }),

@@ -3,8 +3,9 @@
 use super::clock::{Millis, Mono, Now};
 use super::command::Asked;
 use super::name::{AppName, Id, RunId, Ticket};
-use super::record::{Actor, Cause, Crossing, Exception, Memory, Oom, SpawnFailure};
+use super::record::{Actor, Cause, ChildEnd, Crossing, LockHolder, Memory, Oom, SpawnFailure};
 use super::spec::Signal;
+use super::traceback::Traceback;
 use serde::{Deserialize, Serialize};
 
 /// Something happened.
@@ -91,8 +92,46 @@ pub struct Facts {
     pub memory: Memory,
     pub oom: Oom,
     pub stderr_tail: Vec<String>,
-    pub exception: Option<Exception>,
+    pub stdout_tail: Vec<String>,
+    pub exception: Option<Traceback>,
+    /// From the last line of stderr to the end of the run; `None`: not known, for it was moved into its file only later.
+    pub quiet: Option<Millis>,
+    /// Other runs write to the same file of stderr: its lines may be theirs.
+    pub log_is_shared: bool,
     pub kernel_log: Vec<String>,
+    /// Whose log claims the signal.
+    pub killer: Option<Killer>,
+    /// Only of a run that said that its database was locked.
+    pub lock_holder: Option<LockHolder>,
+    pub children: Vec<ChildEnd>,
+    pub hint: Option<String>,
+}
+
+/// A daemon that kills for want of memory before the kernel does, and says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Killer {
+    /// It marks the group that it kills.
+    SystemdOomd,
+    /// It names the process in a log that others may write to as well.
+    Earlyoom,
+}
+
+impl Killer {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Killer::SystemdOomd => "systemd-oomd",
+            Killer::Earlyoom => "earlyoom",
+        }
+    }
+}
+
+/// A signal that somebody asked stead to send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signalled {
+    pub signal: Signal,
+    pub at: Mono,
+    pub actor: Actor,
 }
 
 /// Why a run is being ended: stead's own act, written down before the first signal.
@@ -156,4 +195,7 @@ pub struct RunNote {
     /// Of the wish that it was started with.
     pub revision: u32,
     pub intent: Option<Intent>,
+    /// The last `stead signal`.
+    #[serde(default)]
+    pub signalled: Option<Signalled>,
 }

@@ -6,9 +6,9 @@ use super::action::{Action, Entry, Line, Order, Streak, To};
 use super::backoff::{self, UnplannedEnd};
 use super::cause::{self, Verdict};
 use super::clock::{Millis, Mono, Now, Wall};
-use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, RunNote, Sent, Why};
+use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, RunNote, Sent, Signalled, Why};
 use super::name::{AppName, Id, RunId};
-use super::record::{Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
+use super::record::{Actor, Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
 use super::signature;
 use super::spec::{Env, KillMode, OomPolicy, Signal, Spec};
 use super::view::Status;
@@ -38,6 +38,8 @@ pub struct Run {
     pub spec: Arc<Spec>,
     /// The app's at its start.
     pub revision: u32,
+    /// The last signal that somebody asked stead to send to it.
+    pub signalled: Option<Signalled>,
 }
 
 /// Where it is in its life; each phase carries its own facts.
@@ -241,7 +243,7 @@ impl Instance {
             // A turn.
             (Phase::Queued, Input::Turn { run: id, environment, revision }) => {
                 self.begin(id, self.seq + 1);
-                let run = Run { id, seq: self.seq, started: now, spec: spec.clone(), revision };
+                let run = Run { id, seq: self.seq, started: now, spec: spec.clone(), revision, signalled: None };
                 out.push(Action::Spawn(Box::new(Order {
                     run: id,
                     slot: self.slot,
@@ -296,13 +298,18 @@ impl Instance {
                 let intent = intent.filter(|intent| intent.since <= exit.at.mono);
                 let crossing = intent.as_ref().and_then(|intent| intent.crossing.clone());
                 let why = intent.map(|intent| intent.why);
-                let mut verdict = cause::verdict(spec, why.as_ref(), &exit, uptime, &facts);
+                let why_is_ours = why.is_some();
+                let mut verdict = cause::verdict(spec, &run, why.as_ref(), &exit, &facts);
                 if let Some(crossing) = crossing.as_ref().filter(|_| verdict.cause == Cause::MemoryCap) {
                     verdict.summary.push_str(&cause::crossed(&run.spec, crossing));
                 }
                 // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
-                let exception = facts.exception.filter(|_| verdict.cause == Cause::ExitCode);
-                let signature = exception.as_ref().map(|one| signature::signature(&one.kind, &one.message));
+                let exception =
+                    facts.exception.map(|found| found.exception).filter(|_| verdict.cause == Cause::ExitCode);
+                let signature = exception
+                    .as_ref()
+                    .filter(|_| verdict.by_exception)
+                    .map(|one| signature::signature(&one.kind, &one.message));
                 let (actor, grounds) = why.map_or((None, None), |why| (why.actor, why.grounds));
                 let (watch_path, probe) = match grounds {
                     None => (None, None),
@@ -332,7 +339,14 @@ impl Instance {
                         cap_crossing: crossing.map(|crossing| *crossing),
                         watch_path,
                         probe,
-                        ..Evidence::default()
+                        spawn: None,
+                        sender: verdict.sender.clone(),
+                        stdout_tail: facts.stdout_tail,
+                        exit_meaning: verdict.exit_meaning.clone(),
+                        lock_holder: facts.lock_holder,
+                        // Those that stead itself ended tell nothing.
+                        children: if why_is_ours { Vec::new() } else { facts.children },
+                        hint: facts.hint,
                     },
                     signature,
                     actor,
@@ -566,6 +580,26 @@ impl Instance {
         Phase::Stopping { run, pid, intent }
     }
 
+    /// Sends a signal for somebody to the main process. It is noted before, for it may end the run; `false`: nothing lives.
+    pub(super) fn send_for(&mut self, now: Now, signal: Signal, actor: &Actor, out: &mut Vec<Action>) -> bool {
+        let signalled = Some(Signalled { signal, at: now.mono, actor: actor.clone() });
+        let (run, intent) = match &mut self.phase {
+            Phase::Online { run, .. } => (run, None),
+            Phase::Stopping { run, intent, .. } => (run, Some(intent.clone())),
+            Phase::Stopped
+            | Phase::Errored { .. }
+            | Phase::Waiting { .. }
+            | Phase::Queued
+            | Phase::Starting { .. }
+            | Phase::Ending { .. } => return false,
+        };
+        run.signalled = signalled;
+        let run = run.clone();
+        out.push(Action::Note { run: run.id, note: self.note(&run, intent) });
+        out.push(Action::Signal { run: run.id, to: To::Main, signal });
+        true
+    }
+
     /// The main process ended: see to what it left; `None`: nobody has looked yet, the signals find nobody or those who have to go.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn ending(
@@ -714,6 +748,7 @@ impl Instance {
             seq: run.seq,
             revision: run.revision,
             intent,
+            signalled: run.signalled.clone(),
         }
     }
 }
@@ -729,7 +764,7 @@ struct Ended {
     memory: Memory,
     evidence: Evidence,
     signature: Option<String>,
-    actor: Option<super::record::Actor>,
+    actor: Option<Actor>,
 }
 
 /// A record that holds a verdict and is else to be filled.

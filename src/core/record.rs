@@ -1,6 +1,7 @@
 //! The fact that stays: what is known about the end of a run. Its JSON form is the contract of `stead why --json`.
 
 use super::clock::{Millis, Wall};
+use super::exit_code::Meaning;
 use super::spec::Signal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -121,7 +122,23 @@ pub struct Evidence {
     pub probe: Option<serde_json::Value>,
     pub watch_path: Option<String>,
     pub spawn: Option<SpawnFailure>,
+    /// Who sent the signal, where somebody says so: `stead signal`, or the log of a killer for want of memory.
     pub sender: Option<Actor>,
+    /// The last lines of the run's stdout, oldest first; empty where it goes to the file of stderr.
+    #[serde(default)]
+    pub stdout_tail: Vec<String>,
+    /// What the exit code means by custom.
+    #[serde(default)]
+    pub exit_meaning: Option<Meaning>,
+    /// Who held the lock where the run said that its database was locked.
+    #[serde(default)]
+    pub lock_holder: Option<LockHolder>,
+    /// Processes of the tree, orphans of it, that ended badly before the main process did; the newest last.
+    #[serde(default)]
+    pub children: Vec<ChildEnd>,
+    /// What the log says of a wait that was in vain.
+    #[serde(default)]
+    pub hint: Option<String>,
     /// When the tree's memory crossed its cap.
     #[serde(default)]
     pub cap_crossed_at: Option<Wall>,
@@ -159,6 +176,30 @@ pub struct Exception {
     pub message: String,
     /// `file:line` of the innermost frame in the app's own code.
     pub location: Option<String>,
+}
+
+/// A process that was seen to hold a lock on a database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockHolder {
+    pub pid: i32,
+    /// The command line.
+    pub command: Option<String>,
+    /// The instance that it belongs to, where it is one of ours.
+    pub instance: Option<String>,
+    /// The database.
+    pub path: String,
+    pub seen_at: Wall,
+}
+
+/// The end of a process that lost its parent and was reaped by the keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildEnd {
+    pub pid: i32,
+    /// At most 15 bytes, as in /proc/PID/comm.
+    pub name: String,
+    pub exit_code: Option<i32>,
+    pub signal: Option<Signal>,
+    pub ended_at: Wall,
 }
 
 /// Numbers of kills by the kernel.

@@ -297,6 +297,7 @@ impl Fleet {
             started: held.started,
             spec: spec.clone(),
             revision: held.note.revision,
+            signalled: held.note.signalled.clone(),
         };
         if instance.last_run < held.run {
             instance.begin(held.run, held.note.seq);
@@ -347,7 +348,8 @@ impl Fleet {
         };
         if let Some(Line { run: id, seq, entry: Entry::Start { pid, at }, .. }) = open {
             let started = Now { mono: now.mono, wall: *at };
-            let run = Run { id: *id, seq: *seq, started, spec: app.spec.clone(), revision: app.revision };
+            let run =
+                Run { id: *id, seq: *seq, started, spec: app.spec.clone(), revision: app.revision, signalled: None };
             instance.lost(now, &run, *pid, of_this_boot(*id), out);
         }
         let last_end = last_end.as_ref().filter(|end| of_this_boot(end.run));

@@ -1,6 +1,7 @@
 //! The daemon: one loop that turns what happens into events, gives them to the core, and performs its actions. It owns nothing
 //! alone: it may crash at any point and the next one goes on.
 
+mod database;
 mod driver;
 mod health;
 mod history;

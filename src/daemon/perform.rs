@@ -1,5 +1,6 @@
 //! The daemon's hands: each action of the core becomes calls, and each answer an event. Nothing is decided here.
 
+use super::database::{self, Holder};
 use super::driver::{SWEEP_AGAIN, actor, event_of};
 use super::health::Scale;
 use super::history::History;
@@ -18,16 +19,17 @@ use super::watch::{self, Watcher};
 use crate::core::action::{Action, Order, To};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
-use crate::core::event::{Event, ExitStatus, Facts};
+use crate::core::event::{Event, Exit, ExitStatus, Facts, Killer};
 use crate::core::fleet::Fleet;
 use crate::core::instance::Want;
 use crate::core::name::{AppName, Id, RunId, Ticket};
-use crate::core::record::{Actor, SpawnFailure, Tally};
+use crate::core::record::{Actor, ChildEnd, LockHolder, SpawnFailure, Tally};
 use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
-use crate::core::traceback::{self, Standing};
+use crate::core::traceback::{self, Standing, Traceback};
 use crate::core::trend::Trend;
 use crate::core::view::{Description, InstanceView, Pong, WhyView};
-use crate::keeper::message::{FromDaemon, FromKeeper};
+use crate::core::{database as sqlite, hint, secret};
+use crate::keeper::message::{FromDaemon, FromKeeper, Orphan};
 use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
 use crate::os::cgroup::site::Site;
 use crate::os::process::Snapshot;
@@ -41,8 +43,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Lines of stderr that go into a record.
+/// Lines of stderr, and of stdout, that go into a record.
 const RECORD_LINES: usize = 50;
+
+/// Ends of a run's orphans that are remembered, the newest.
+const MOST_CHILDREN: usize = 10;
+
+/// A run that says again and again that its database is locked is looked after this often.
+const LOOK_AGAIN: Millis = Millis(250);
+
+/// A holder of a lock that was seen longer ago than this has nothing to do with an end.
+const SEEN_LATELY: Millis = Millis(60_000);
 
 /// After the keeper's end the apps get their kill_timeout, but no longer than this.
 const LONGEST_FAREWELL: Millis = Millis(10_000);
@@ -83,6 +94,19 @@ pub struct Daemon {
     held: BTreeMap<String, OwnedFd>,
     /// The wanted set could not be written; it is tried again with every beat.
     pub(super) unwritten: bool,
+    kernel_log: kernel::Log,
+    /// Orphans of live runs that ended badly, and when.
+    children: BTreeMap<RunId, VecDeque<(Mono, ChildEnd)>>,
+    locked: BTreeMap<RunId, Locked>,
+}
+
+/// What was seen when a run said that its database is locked.
+#[derive(Debug)]
+struct Locked {
+    at: Mono,
+    /// The databases that it had open.
+    paths: Vec<std::path::PathBuf>,
+    holder: Option<LockHolder>,
 }
 
 /// What a daemon works with, as it finds it when it begins.
@@ -148,6 +172,9 @@ impl Daemon {
             starts,
             held,
             unwritten: false,
+            kernel_log: kernel::Log::default(),
+            children: BTreeMap::new(),
+            locked: BTreeMap::new(),
         }
     }
 
@@ -342,6 +369,8 @@ impl Daemon {
                     self.output.forget(run);
                     self.pid_files.remove(run);
                     self.memory.remove(run);
+                    self.children.remove(&run);
+                    self.locked.remove(&run);
                     self.leftovers.extend(self.leaves.remove(&run));
                     self.leftovers.retain(|leaf| !leaf.remove());
                 }
@@ -402,8 +431,11 @@ impl Daemon {
                 let left = self.runs.left(self.keeper, run);
                 self.happened(Event::Exited { run, exit: link::exit(status, usage, at), left });
             }
-            FromKeeper::Orphan { pid, status } => {
+            FromKeeper::Orphan { pid, status, was } => {
                 tracing::debug!(pid, ?status, "an orphan ended");
+                if let Some(was) = was.filter(|_| status != ExitStatus::Code(0)) {
+                    self.child_ended(pid, status, was);
+                }
                 self.sweep(Now { mono: Mono(u64::MAX), ..clock::now() });
             }
             FromKeeper::Term { .. } => self.output.reopen(),
@@ -434,6 +466,7 @@ impl Daemon {
                 let changes = self.flushing.remove(&ticket).unwrap_or_default();
                 self.reply(ticket, Ok(Reply { changes, ..Reply::default() }));
             }
+            Told::Locked { run } => self.look_for_lock(run),
             Told::Lost { path, bytes } => self.output.count_lost(path, bytes),
         }
     }
@@ -675,28 +708,140 @@ impl Daemon {
         self.output.drain(run, leave_open);
     }
 
-    fn gather(&self, run: RunId, left: u32) -> Facts {
-        let tail = self.envelopes.get(&run).map(|envelope| self.output.stderr_tail(run, envelope.marks.err));
-        let mut tail = tail.unwrap_or_default();
+    /// An orphan of a run ended badly: it may be why the run will.
+    fn child_ended(&mut self, pid: i32, status: ExitStatus, was: Orphan) {
+        let Some(run) = self.runs.run_of_orphan(was.session, was.group.as_deref()) else { return };
+        let (exit_code, signal) = match status {
+            ExitStatus::Code(code) => (Some(code), None),
+            ExitStatus::Signal { signal, .. } => (None, Some(signal)),
+        };
+        let ends = self.children.entry(run).or_default();
+        if ends.len() == MOST_CHILDREN {
+            ends.pop_front();
+        }
+        ends.push_back((was.at.mono, ChildEnd { pid, name: was.name, exit_code, signal, ended_at: was.at.wall }));
+    }
+
+    /// A run said that its database is locked: who holds the lock now is who held it then.
+    fn look_for_lock(&mut self, run: RunId) {
+        let now = clock::now();
+        if self.locked.get(&run).is_some_and(|locked| now.mono - locked.at < LOOK_AGAIN) {
+            return;
+        }
+        let Some(spec) = self.spec_of(run) else { return };
+        let paths = database::open_in(&self.runs.members(self.keeper, run, &Snapshot::take()));
+        let holder = self.lock_holder(run, &paths, &spec, now);
+        if !paths.is_empty() || holder.is_some() {
+            self.locked.insert(run, Locked { at: now.mono, paths, holder });
+        }
+    }
+
+    fn lock_holder(&self, run: RunId, paths: &[std::path::PathBuf], spec: &Spec, now: Now) -> Option<LockHolder> {
+        let own = self.fleet.instance_of(run).and_then(held_pid);
+        let Holder { pid, command, path, seen_at } = database::holder(paths, &spec.cwd, own, now.wall)?;
+        let instance = self.runs.run_of(pid).and_then(|run| self.fleet.instance_of(run)).map(|one| one.name.clone());
+        Some(LockHolder { pid, command, instance, path: path.to_string_lossy().into_owned(), seen_at })
+    }
+
+    /// Everything that can be known of a run that has ended, before anything of it is cleaned up.
+    fn gather(&mut self, run: RunId, left: u32) -> Facts {
+        let marks = self.envelopes.get(&run).map(|envelope| envelope.marks).unwrap_or_default();
+        let mut tail = self.output.stderr_tail(run, marks.err);
+        let one = self.fleet.instance_of(run);
+        let pid = one.and_then(held_pid);
+        let end = one.and_then(how_it_ended);
         // Only a run that exited with a code can have ended by an exception: for all others the search is saved.
-        let spec = self.spec_of(run).filter(|_| self.fleet.instance_of(run).is_some_and(exited_with_a_code));
+        let failed = matches!(end, Some((Exit { status: ExitStatus::Code(1..), .. }, _)));
+        let spec = self.spec_of(run).filter(|_| failed);
         let found = spec.and_then(|spec| traceback::last_exception(&tail, &spec.cwd));
-        // What by its own words ended less than the process did not end the run.
-        let exception = found.filter(|found| found.standing != Standing::Aside).map(|found| found.exception);
         tail.drain(..tail.len().saturating_sub(RECORD_LINES));
-        let kills = self.memory.oom_kills(run);
-        let mut facts = Facts { left, stderr_tail: tail, exception, ..Facts::default() };
+        let exit = end.map(|(exit, _)| exit.clone());
+        let is_asked_for = end.is_some_and(|(_, is_asked_for)| is_asked_for);
+        let mut facts = Facts { left, stderr_tail: tail, ..Facts::default() };
+        facts.stdout_tail = self.output.stdout_tail(run, marks.out, RECORD_LINES);
+        if failed {
+            self.weigh_log(run, found, exit.as_ref(), &mut facts);
+        }
+        self.mask_secrets(run, &mut facts);
         facts.memory.last_bytes = self.memory.last(run);
         facts.memory.peak_bytes = self.memory.peak(run);
+        if let (Some(exit), Some(pid)) = (&exit, pid) {
+            let ends = self.children.remove(&run).unwrap_or_default();
+            facts.children = ends.into_iter().filter(|(at, _)| *at <= exit.at.mono).map(|(_, end)| end).collect();
+            if !is_asked_for {
+                self.ask_kernel(run, pid, exit, &mut facts);
+            }
+        }
+        let kills = self.memory.oom_kills(run);
         if kills.kills > 0 {
             let leaf = self.envelopes.get(&run).map(|envelope| leaf::name(&envelope.core.instance, run.0));
-            let told = kernel::oom_kill(&leaf.unwrap_or_default());
+            let told = self.kernel_log.oom_kill(&leaf.unwrap_or_default());
             let own = told.host.map_or(kills.own_limit, |host| !host);
             (facts.oom.own, facts.oom.host) = if own { (kills.kills, 0) } else { (0, kills.kills) };
             (facts.oom.killed_pid, facts.oom.killed_name) = (told.pid, told.name);
             facts.kernel_log = told.lines;
         }
         facts
+    }
+
+    /// What the log of a run that failed has to do with its end.
+    fn weigh_log(&self, run: RunId, found: Option<Traceback>, exit: Option<&Exit>, facts: &mut Facts) {
+        facts.hint = hint::hint(found.as_ref().map(|found| &found.exception), &facts.stderr_tail);
+        if facts.stderr_tail.iter().any(|line| sqlite::is_locked(line)) {
+            facts.lock_holder = self.last_lock_holder(run);
+        }
+        // What by its own words ended less than the process did not end the run.
+        facts.exception = found.filter(|found| found.standing != Standing::Aside);
+        if let (Some(_), Some(exit), Some((path, written))) = (&facts.exception, exit, self.output.stderr_file(run)) {
+            let quiet = exit.at.wall.0 - written.0;
+            // Moved to the file long after the end: a daemon was away, and when it was written is not known.
+            facts.quiet = (quiet > -1_000).then(|| Millis(quiet.max(0) as u64));
+            let of_others =
+                |id: Id| self.files(id).is_some_and(|files| files.paths().iter().any(|other| other == path));
+            let own = self.fleet.instance_of(run).map(|one| one.id);
+            facts.log_is_shared = self.fleet.instances().any(|one| Some(one.id) != own && of_others(one.id));
+        }
+    }
+
+    /// Who was seen to hold the lock when the run said so, else who holds it now.
+    fn last_lock_holder(&self, run: RunId) -> Option<LockHolder> {
+        let now = clock::now();
+        let seen = self.locked.get(&run).filter(|locked| now.mono - locked.at <= SEEN_LATELY);
+        if let Some(holder) = seen.and_then(|locked| locked.holder.clone()) {
+            return Some(holder);
+        }
+        let spec = self.spec_of(run)?;
+        let paths = seen.map(|locked| locked.paths.clone()).unwrap_or_default();
+        self.lock_holder(run, &paths, &spec, now)
+    }
+
+    /// What the kernel's log, and killers for want of memory, say of a death by a signal.
+    fn ask_kernel(&mut self, run: RunId, pid: i32, exit: &Exit, facts: &mut Facts) {
+        let ExitStatus::Signal { signal, .. } = exit.status else { return };
+        let ago = clock::now().mono - exit.at.mono;
+        if matches!(signal, Signal::KILL | Signal::TERM) {
+            if self.leaves.get(&run).is_some_and(Leaf::is_marked_by_oomd) {
+                facts.killer = Some(Killer::SystemdOomd);
+            } else if let Some(line) = self.kernel_log.earlyoom(pid, ago) {
+                facts.killer = Some(Killer::Earlyoom);
+                facts.kernel_log.push(line);
+            }
+        } else {
+            facts.kernel_log.extend(self.kernel_log.fault(pid, ago));
+        }
+    }
+
+    /// Secrets of the environment do not get into records, though the app itself printed them.
+    fn mask_secrets(&self, run: RunId, facts: &mut Facts) {
+        let Some(app) = self.fleet.instance_of(run).and_then(|one| self.fleet.app(&one.app)) else { return };
+        let Some(spec) = self.spec_of(run) else { return };
+        let secrets = secret::secrets(app.environment.iter().chain(&spec.env));
+        if secrets.is_empty() {
+            return;
+        }
+        let message = facts.exception.as_mut().map(|found| &mut found.exception.message);
+        let texts = facts.stderr_tail.iter_mut().chain(&mut facts.stdout_tail).chain(message).chain(&mut facts.hint);
+        texts.for_each(|text| secret::mask(text, &secrets));
     }
 
     fn persist(&mut self) {
@@ -826,9 +971,19 @@ fn shown(envelope: &Envelope) -> String {
     format!("{}#{}", envelope.core.instance, envelope.core.seq)
 }
 
-fn exited_with_a_code(one: &crate::core::instance::Instance) -> bool {
+/// How the main process ended, and whether stead had been ending it.
+fn how_it_ended(one: &crate::core::instance::Instance) -> Option<(&Exit, bool)> {
     use crate::core::instance::Phase;
-    matches!(&one.phase, Phase::Ending { exit, .. } if matches!(exit.status, ExitStatus::Code(code) if code != 0))
+    match &one.phase {
+        Phase::Ending { exit, intent, .. } => Some((exit, intent.is_some())),
+        Phase::Stopped
+        | Phase::Errored { .. }
+        | Phase::Waiting { .. }
+        | Phase::Queued
+        | Phase::Starting { .. }
+        | Phase::Online { .. }
+        | Phase::Stopping { .. } => None,
+    }
 }
 
 fn held_pid(one: &crate::core::instance::Instance) -> Option<i32> {

@@ -6,6 +6,7 @@ pub mod file;
 pub mod host;
 pub mod inotify;
 pub mod kmsg;
+pub mod locks;
 pub mod pipe;
 pub mod process;
 pub mod role;

@@ -45,6 +45,28 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)
 }
 
+/// A child that has ended and was not reaped yet; it stays so (waitid(2)).
+#[must_use]
+pub fn next_zombie() -> Option<i32> {
+    // Not nix's: it takes the death by a real-time signal for an error.
+    // SAFETY: all-zero is a valid siginfo, whose pid is 0 where nobody has ended; the pointer is to our own variable.
+    let pid = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT);
+        info.si_pid()
+    };
+    (pid > 0).then_some(pid)
+}
+
+/// The last part of a process' group in the v2 tree; a zombie has one too (cgroups(7): /proc/PID/cgroup).
+#[must_use]
+pub fn group(pid: i32) -> Option<String> {
+    let text = String::from_utf8_lossy(&read(pid, "cgroup")?).into_owned();
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    path.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
 /// The kernel's id of this boot.
 #[must_use]
 pub fn boot_id() -> String {
@@ -168,6 +190,36 @@ pub fn children(pid: i32) -> Vec<i32> {
         }
         None => Snapshot::take().children(pid).to_vec(),
     }
+}
+
+/// A file that a process has open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    pub path: std::path::PathBuf,
+    pub inode: u64,
+    /// The descriptor's page in /proc.
+    info: String,
+}
+
+impl OpenFile {
+    /// Does its open file description hold a lock?
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        file::read_kernel(Path::new(&self.info)).is_ok_and(|text| String::from_utf8_lossy(&text).contains("\nlock:"))
+    }
+}
+
+/// The files that a process has open; none where it is gone, or another's.
+#[must_use]
+pub fn open_files(pid: i32) -> Vec<OpenFile> {
+    use std::os::unix::fs::MetadataExt;
+    let open = |entry: std::fs::DirEntry| {
+        let link = entry.path();
+        let path = std::fs::read_link(&link).ok().filter(|path| path.is_absolute())?;
+        let inode = std::fs::metadata(&link).ok().filter(std::fs::Metadata::is_file)?.ino();
+        Some(OpenFile { path, inode, info: format!("/proc/{pid}/fdinfo/{}", entry.file_name().to_string_lossy()) })
+    };
+    std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().filter_map(open).collect()
 }
 
 /// The value of a variable in the environment a process was started with.

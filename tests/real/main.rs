@@ -2,6 +2,7 @@
 
 mod attributes;
 mod bad_input;
+mod causes;
 mod children;
 mod harness;
 mod health;
