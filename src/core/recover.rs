@@ -5,9 +5,9 @@ use super::action::{Action, Entry, Line, Streak};
 use super::ask::ending;
 use super::clock::{Millis, Mono, Now, Wall};
 use super::command::{Change, ChangeKind, Failure, Reply};
-use super::event::{Exit, RunNote, Sent, Why};
+use super::event::{Exit, Reached, RunNote, Sent, Why};
 use super::fleet::{App, Fleet};
-use super::instance::{Input, Instance, Phase, Run, Want};
+use super::instance::{HEARING, Input, Instance, Phase, Run, Want, on_trial};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Cause, Next, NextAction, SpawnFailure};
 use super::spec::{Env, Policy, Spec};
@@ -287,6 +287,11 @@ impl Fleet {
             started: held.started,
             spec: spec.clone(),
             revision: held.note.revision,
+            reached: match held.state {
+                HeldState::Live | HeldState::Ended { .. } if spec.readiness.is_immediate() => Reached::Online,
+                _ => held.note.reached,
+            },
+            health: None,
         };
         if instance.last_run < held.run {
             instance.begin(held.run, held.note.seq);
@@ -313,7 +318,7 @@ impl Fleet {
                     (Some(intent), _) if intent.sent == Sent::Nothing => instance.send(now, run, held.pid, intent, out),
                     (Some(intent), _) => Phase::Stopping { run, pid: held.pid, intent },
                     (None, Some(why)) => instance.stop(now, run, held.pid, why, out),
-                    (None, None) => Phase::Online { run, pid: held.pid },
+                    (None, None) => on_trial(now, &spec, run, held.pid, Some(now.mono + HEARING)),
                 };
             }
             HeldState::Ended { exit } => {
@@ -337,7 +342,15 @@ impl Fleet {
         };
         if let Some(Line { run: id, seq, entry: Entry::Start { pid, at }, .. }) = open {
             let started = Now { mono: now.mono, wall: *at };
-            let run = Run { id: *id, seq: *seq, started, spec: app.spec.clone(), revision: app.revision };
+            let run = Run {
+                id: *id,
+                seq: *seq,
+                started,
+                spec: app.spec.clone(),
+                revision: app.revision,
+                reached: Reached::Spawned,
+                health: None,
+            };
             instance.lost(now, &run, *pid, of_this_boot(*id), out);
         }
         let last_end = last_end.as_ref().filter(|end| of_this_boot(end.run));

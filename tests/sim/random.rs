@@ -16,7 +16,7 @@ use stead::core::event::ExitStatus;
 use stead::core::fleet::Fleet;
 use stead::core::instance::{Instance, Phase, Want};
 use stead::core::record::{NextAction, SpawnFailure};
-use stead::core::spec::{KillMode, Policy, Signal, Spec, Stop};
+use stead::core::spec::{HealthCheck, KillMode, Policy, Probe, Readiness, Signal, Spec, Stop};
 
 /// Names such that one app's instance may be called as another app.
 const NAMES: [&str; 3] = ["api", "web", "api-1"];
@@ -46,6 +46,7 @@ struct AppPlan {
     autostart: bool,
     policy: Policy,
     stop: Stop,
+    readiness: Readiness,
     /// Of the first, second … run; later ones live.
     tempers: Vec<Temper>,
 }
@@ -109,8 +110,13 @@ fn temper() -> impl Strategy<Value = Temper> {
             .prop_map(|(ms, code)| WhenTold::Ends(Millis(ms), code)),
         1 => Just(WhenTold::Ignores),
     ];
-    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>()).prop_map(
-        |(start, life, when_told, children, stubborn_children)| Temper {
+    let ready = select(vec![None, Some(Millis(0)), Some(Millis(20)), Some(Millis(700)), Some(Millis(5_000))]);
+    let well = (select(vec![0, 0, 300, 4_000]), select(vec![None, None, Some(3_000), Some(40_000)]))
+        .prop_map(|(from, to)| (Millis(from), to.map(Millis)));
+    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>(), ready, well).prop_map(
+        |(start, life, when_told, children, stubborn_children, ready, well)| Temper {
+            ready,
+            well,
             start,
             life,
             when_told,
@@ -138,14 +144,32 @@ fn app() -> impl Strategy<Value = AppPlan> {
         });
     let stop = (select(vec![100, 1_600]), select(vec![KillMode::Tree, KillMode::Mixed, KillMode::Main]))
         .prop_map(|(timeout, kill_mode)| Stop { kill_timeout: Millis(timeout), kill_mode, ..Stop::default() });
-    (select(vec![None, None, Some(1), Some(2), Some(3)]), prop::bool::weighted(0.85), policy, stop, vec(temper(), 0..6))
-        .prop_map(|(instances, autostart, policy, stop, tempers)| AppPlan {
+    let check = (select(vec![200, 1_000, 30_000]), 1..4u32, select(vec![0, 0, 2_000])).prop_map(
+        |(interval, retries, start_period)| HealthCheck {
+            probe: Probe::Tcp("127.0.0.1:1".into()),
+            interval: Millis(interval),
+            timeout: Millis(1_000),
+            retries,
+            start_period: Millis(start_period),
+        },
+    );
+    let readiness = (prop::bool::weighted(0.3), select(vec![100, 3_000]), proptest::option::weighted(0.3, check))
+        .prop_map(|(wait_ready, timeout, health_check)| Readiness {
+            wait_ready,
+            listen_timeout: Millis(timeout),
+            health_check,
+        });
+    let instances = select(vec![None, None, Some(1), Some(2), Some(3)]);
+    (instances, prop::bool::weighted(0.85), policy, stop, readiness, vec(temper(), 0..6)).prop_map(
+        |(instances, autostart, policy, stop, readiness, tempers)| AppPlan {
             instances,
             autostart,
             policy,
             stop,
+            readiness,
             tempers,
-        })
+        },
+    )
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
@@ -263,6 +287,7 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
         autostart: app.autostart,
         policy: app.policy.clone(),
         stop: app.stop.clone(),
+        readiness: app.readiness.clone(),
         ..plain(name)
     }
 }
@@ -310,6 +335,7 @@ fn came_true(world: &World, fleet: &Fleet, one: &Instance, story: &str) {
             Phase::Errored { .. }
             | Phase::Waiting { .. }
             | Phase::Starting { .. }
+            | Phase::Readying { .. }
             | Phase::Stopping { .. }
             | Phase::Ending { .. },
         ) => {}
