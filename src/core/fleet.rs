@@ -3,6 +3,7 @@
 use super::action::{Action, Entry};
 use super::clock::{Mono, Now, Wall};
 use super::command::{Refusal, Reply};
+use super::depend::Leaving;
 use super::event::{Event, Why};
 use super::instance::{Input, Instance, Phase, Want};
 use super::name::{AppName, Id, RunId, Ticket};
@@ -25,6 +26,8 @@ pub struct Fleet {
     pub(super) numbers: BTreeMap<String, u64>,
     pub(super) waits: Vec<Wait>,
     pub(super) ending: Option<Ending>,
+    /// In the order of the asking.
+    pub(super) leaving: Vec<Leaving>,
     starts_at_once: usize,
 }
 
@@ -69,6 +72,7 @@ impl Fleet {
             numbers: BTreeMap::new(),
             waits: Vec::new(),
             ending: None,
+            leaving: Vec::new(),
             starts_at_once: 2 * cpus.max(1),
         }
     }
@@ -147,6 +151,7 @@ impl Fleet {
     /// Begins to end. A second time: at once.
     fn term(&mut self, now: Now, actor: Actor, out: &mut Vec<Action>) {
         if self.ending.is_some() {
+            self.let_all_go(now, out);
             let live: Vec<Id> = self.instances.keys().copied().collect();
             for id in live {
                 match self.instances.get_mut(&id).map(|one| &mut one.phase) {
@@ -161,13 +166,12 @@ impl Fleet {
         self.ending = Some(Ending { tickets: Vec::new(), said_bye: false });
         let why = Why::asked(Cause::Shutdown, Some(actor));
         let ids: Vec<Id> = self.instances.keys().copied().collect();
-        for id in ids {
-            self.input(now, id, Input::End { why: why.clone() }, out);
-        }
+        self.part(now, &ids, &why, true, out);
     }
 
     /// After every event: forget what is gone, give turns, answer who waits.
     pub(super) fn settle(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.let_go(now, out);
         self.bury(out);
         // Before the next turns: what a client waits for may have failed, and be tried again in the same moment.
         self.weigh();
@@ -223,7 +227,9 @@ impl Fleet {
         let mut turns: Vec<(RunId, Id)> = self
             .instances
             .values()
-            .filter(|one| one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()))
+            .filter(|one| {
+                one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()) && self.waits_for(one).is_none()
+            })
             .map(|one| (one.last_run, one.id))
             .collect();
         // Whose last start is longest ago comes first: those that crash in a loop would else take every turn from the rest.

@@ -218,6 +218,9 @@ impl Fleet {
         if self.ending.is_some() {
             return vec![Action::Reply { ticket, result: Err(ending()) }];
         }
+        if let Err(refusal) = self.refuse_circle(saved.apps.iter().map(|app| &*app.spec)) {
+            return vec![Action::Reply { ticket, result: Err(refusal) }];
+        }
         let mut reply = Reply::default();
         let mut goals = Vec::new();
         let after = self.last_run();
@@ -307,8 +310,12 @@ impl Fleet {
             Want::Down | Want::Gone => Some(Cause::Manual),
         };
         let unwanted = cause.map(|cause| Why::asked(cause, None));
+        let mut ends = None;
         match held.state {
-            HeldState::Starting => instance.phase = Phase::Starting { run, then: unwanted },
+            HeldState::Starting => {
+                instance.phase = Phase::Starting { run, then: None };
+                ends = unwanted;
+            }
             HeldState::Failed { failure } => {
                 instance.phase = Phase::Starting { run, then: None };
                 instance.handle(now, &spec, Input::SpawnFailed { failure }, out);
@@ -317,13 +324,18 @@ impl Fleet {
                 instance.phase = match (held.note.intent, unwanted) {
                     (Some(intent), _) if intent.sent == Sent::Nothing => instance.send(now, run, held.pid, intent, out),
                     (Some(intent), _) => Phase::Stopping { run, pid: held.pid, intent },
-                    (None, Some(why)) => instance.stop(now, run, held.pid, why, out),
-                    (None, None) => on_trial(now, &spec, run, held.pid, Some(now.mono + HEARING)),
+                    (None, why) => {
+                        ends = why;
+                        on_trial(now, &spec, run, held.pid, Some(now.mono + HEARING))
+                    }
                 };
             }
             HeldState::Ended { exit } => {
                 instance.phase = instance.ending(now, run, held.pid, exit, None, held.note.intent, out);
             }
+        }
+        if let Some(why) = ends {
+            self.leave_later(id, why);
         }
     }
 

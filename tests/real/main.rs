@@ -10,6 +10,7 @@ mod logs;
 mod look;
 mod memory;
 mod policy;
+mod probes;
 mod recovery;
 mod start_and_stop;
 mod text;
