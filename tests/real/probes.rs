@@ -1,6 +1,6 @@
 //! When an app is online, whether it is well, and what must be there before it.
 
-use crate::harness::{Stead, eventually, is_alive, signal, until};
+use crate::harness::{Stead, is_alive, signal, until};
 use serde_json::{Value, json};
 
 /// Serves `$PORT` after `$DELAY` seconds, says READY=1 where it can, and answers 503 while there is a file `ill`.
@@ -54,12 +54,12 @@ fn who_is_not_of_the_run_cannot_say_that_it_is_ready() {
     stead.file("mute.sh", "#!/bin/sh\nprintf %s \"$NOTIFY_SOCKET\" > name.new; mv name.new name\nexec sleep 1000\n");
     apps(&stead, "  - {name: mute, script: ./mute.sh, wait_ready: true, listen_timeout: 2s, max_restarts: 1}\n");
     let start = stead.begin(["start"]);
-    until("the name", || stead.work.join("name").exists().then_some(()));
+    until("the name", || stead.work.join("name").exists());
     let name = std::fs::read_to_string(stead.work.join("name")).unwrap();
     use std::os::linux::net::SocketAddrExt;
     let address = std::os::unix::net::SocketAddr::from_abstract_name(name.strip_prefix('@').unwrap()).unwrap();
     std::os::unix::net::UnixDatagram::unbound().unwrap().send_to_addr(b"READY=1", &address).unwrap();
-    let said = start.wait();
+    let said = start.end();
     assert_eq!(said.status, Some(1), "{said:?}");
     assert!(said.stderr.contains("no READY=1 within listen_timeout 2 s"), "{said:?}");
     stead.until_status("mute", "errored");
@@ -94,7 +94,7 @@ fn an_app_that_is_not_well_is_restarted_with_its_last_answers_in_the_record() {
     stead.ok(["start"]);
     let first = stead.instance("web")["pid"].clone();
     stead.file("ill", "");
-    until("it is restarted", || (stead.instance("web")["restarts"] == 1).then_some(()));
+    until("it is restarted", || stead.instance("web")["restarts"] == 1);
     std::fs::remove_file(stead.work.join("ill")).unwrap();
     let record = record(&stead, "web");
     assert_eq!((&record["cause"], &record["planned"], &record["pid"]), (&json!("health-check"), &json!(false), &first));
@@ -137,7 +137,7 @@ fn a_command_that_hangs_or_never_stops_printing_is_bounded_and_leaves_nothing() 
         assert!(record["summary"].as_str().unwrap().contains(why), "{record}");
     }
     let pid = std::fs::read_to_string(stead.work.join("hangs.pid")).unwrap().trim().parse().unwrap();
-    eventually("the command is gone", || !is_alive(pid));
+    until("the command is gone", || !is_alive(pid));
 }
 
 #[test]
