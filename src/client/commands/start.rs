@@ -68,11 +68,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         }
     }
     if !args.only.is_empty() {
-        let (chosen, with) = only(specs, &args.only)?;
-        specs = chosen;
-        for (name, of) in with {
-            screen::note(&format!("with {name}: {of} depends on it\n"));
-        }
+        specs = only(specs, &args.only)?;
     }
     let wait = !args.wait.no_wait;
     let mut reply = Reply::default();
@@ -168,8 +164,8 @@ fn refuse_what_does_not_fit(named: &[Named], args: &StartArgs, described: Option
     Ok(())
 }
 
-/// The apps of these names and what they depend on; beside them each of the latter, with who depends on it.
-fn only(specs: Vec<Spec>, names: &[String]) -> Result<(Vec<Spec>, Vec<(String, String)>), Refusal> {
+/// The apps of these names and, said, what they depend on.
+fn only(specs: Vec<Spec>, names: &[String]) -> Result<Vec<Spec>, Refusal> {
     for name in names {
         if !specs.iter().any(|spec| spec.name.as_str() == name) {
             let known = specs.iter().map(|spec| spec.name.as_str());
@@ -179,19 +175,18 @@ fn only(specs: Vec<Spec>, names: &[String]) -> Result<(Vec<Spec>, Vec<(String, S
         }
     }
     let mut chosen = names.to_vec();
-    let mut with = Vec::new();
     let mut next = 0;
     while let Some(of) = chosen.get(next).cloned() {
         next += 1;
         let Some(spec) = specs.iter().find(|spec| spec.name.as_str() == of) else { continue };
         for name in spec.depends_on.keys().map(ToString::to_string) {
             if !chosen.contains(&name) && specs.iter().any(|other| other.name.as_str() == name) {
-                with.push((name.clone(), of.clone()));
+                screen::note(&format!("with {name}: {of} depends on it\n"));
                 chosen.push(name);
             }
         }
     }
-    Ok((specs.into_iter().filter(|spec| chosen.iter().any(|name| spec.name.as_str() == name)).collect(), with))
+    Ok(specs.into_iter().filter(|spec| chosen.iter().any(|name| spec.name.as_str() == name)).collect())
 }
 
 /// The attributes that flags give, under the names that the ecosystem file has for them.
