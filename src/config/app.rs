@@ -48,6 +48,8 @@ pub(super) struct Outcome<'a> {
     /// Where it got its name.
     pub place: Place,
     pub listen: Vec<(Listen, Place)>,
+    /// Where it says what it depends on.
+    pub depends_on: Place,
     pub environments: Vec<&'a str>,
     /// Attributes that stead does not act upon.
     pub unused: Vec<(&'static Attribute, Place)>,
@@ -170,6 +172,7 @@ impl<'a> App<'a> {
         let listen = self.listen();
         self.refuse_cluster();
         let place = self.place_of("name");
+        let depends_on = self.place_of("depends_on");
         let namespace = self.get("namespace", |node| AppName::parse(&word(node)?).map_err(Fault::new));
         let cap = self.get("max_memory_restart", value::cap).flatten();
         let spec = Spec {
@@ -180,6 +183,8 @@ impl<'a> App<'a> {
             instance_var: self.get("instance_var", variable).unwrap_or_else(|| "NODE_APP_INSTANCE".into()),
             autostart: self.get("autostart", boolean).unwrap_or(true),
             policy: self.policy(),
+            readiness: self.readiness(),
+            depends_on: self.depends_on(),
             stop: self.stop(),
             identity: self.identity(),
             umask: self.get("umask", value::umask),
@@ -203,6 +208,7 @@ impl<'a> App<'a> {
             instances,
             place,
             listen,
+            depends_on,
             environments: self.environments.iter().map(|(name, _)| *name).collect(),
             unused: self.unused(),
             problems: self.problems,
@@ -317,7 +323,7 @@ impl<'a> App<'a> {
 
     /// PM2's numbers are milliseconds, which people forget.
     fn warn_of_seconds(&mut self) {
-        for name in ["kill_timeout", "restart_delay", "exp_backoff_restart_delay", "watch_delay"] {
+        for name in ["kill_timeout", "restart_delay", "exp_backoff_restart_delay", "watch_delay", "listen_timeout"] {
             if let Some(entry) = self.entry(name)
                 && let Value::Scalar { kind: Kind::Integer(number @ 1..=60), .. } = entry.value.value
             {
@@ -332,7 +338,7 @@ impl<'a> App<'a> {
         let attributes = self.given.iter().filter_map(|(name, entry)| Some((find(name)?, *entry)));
         attributes
             .filter(|(attribute, entry)| match attribute.standing {
-                Standing::Used | Standing::Shapes(_) => false,
+                Standing::Used => false,
                 Standing::Later => !entry.value.is_off(),
                 Standing::Foreign => true,
             })

@@ -19,13 +19,11 @@ pub enum Standing {
     Used,
     /// Not supported yet: where it turns something on there is a warning.
     Later,
-    /// It only shapes another attribute, which has the warning if there is one.
-    Shapes(&'static str),
     /// PM2's own affair: a warning, whatever the value.
     Foreign,
 }
 
-use Standing::{Foreign, Later, Shapes, Used};
+use Standing::{Foreign, Later, Used};
 
 const fn attribute(
     name: &'static str,
@@ -97,10 +95,14 @@ pub const ATTRIBUTES: &[Attribute] = &[
         "patterns of what is not watched, as in a .gitignore; `!` takes back"),
     attribute("watch_delay", &[], "200", Used, "how long nothing may change before the restart"),
     attribute("cron_restart", &["cron"], "none", Later, "restart by the clock"),
-    attribute("wait_ready", &[], "false", Later, "online when the app says so"),
-    attribute("listen_timeout", &[], "3s", Shapes("wait_ready"), "how long it may take to say so"),
-    attribute("health_check", &[], "none", Later, "restart when a probe fails"),
-    attribute("depends_on", &[], "none", Later, "start after other apps"),
+    attribute("wait_ready", &[], "false", Used,
+        "online when the app says so: `READY=1` to `$NOTIFY_SOCKET`, as sd_notify(3) and systemd-notify(1) do"),
+    attribute("listen_timeout", &[], "3s", Used,
+        "how long `wait_ready` waits; then the run is stopped, cause `start-timeout`"),
+    attribute("health_check", &[], "none", Used,
+        "`http: URL`, `tcp: HOST:PORT` or `command: LINE`, with `interval` (30s), `timeout` (30s), `retries` (3), `start_period` (0): online when well, restarted after so many failures in a row"),
+    attribute("depends_on", &[], "none", Used,
+        "apps that must be there before it starts, and that stop after it: `[db]`, or `{db: started | healthy | done}`"),
     attribute("restart_on", &[], "none", Later, "what to do by the cause of an end"),
     attribute("jitter", &[], "none", Later, "chance in the delay of a restart"),
     attribute("reload_signal", &[], "SIGTERM", Later, "the signal that ends the old run of a reload"),

@@ -18,6 +18,7 @@ mod problem;
 mod process;
 mod program;
 mod schema;
+mod readiness;
 mod surroundings;
 #[cfg(test)]
 mod tests;

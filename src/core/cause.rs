@@ -380,6 +380,7 @@ mod tests {
     use super::super::record::ChildEnd;
     use super::super::traceback::Runtime;
     use super::*;
+    use crate::core::event::Reached;
     use std::sync::Arc;
 
     fn at(mono: u64) -> Now {
@@ -389,7 +390,16 @@ mod tests {
     fn run(command: &str) -> Run {
         let mut spec = Spec::plain(AppName::parse("web").unwrap());
         spec.command = command.split(' ').map(str::to_owned).collect();
-        Run { id: RunId(1), seq: 1, started: at(0), spec: Arc::new(spec), revision: 0, signalled: None }
+        Run {
+            id: RunId(1),
+            seq: 1,
+            started: at(0),
+            spec: Arc::new(spec),
+            revision: 0,
+            signalled: None,
+            reached: Reached::Online,
+            health: None,
+        }
     }
 
     fn end(run: &Run, status: ExitStatus, facts: &Facts) -> Verdict {

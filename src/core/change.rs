@@ -18,6 +18,16 @@ pub struct Difference {
     /// `env.PORT 5000 → 5001`.
     pub text: String,
     pub effect: Effect,
+    /// Where it is in the spec.
+    path: String,
+}
+
+impl Difference {
+    /// Is it of this field, or of a part of it?
+    #[must_use]
+    pub fn is_of(&self, field: &str) -> bool {
+        self.path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
 }
 
 /// Every field in which the two differ.
@@ -50,7 +60,7 @@ fn walk(path: &str, old: &Value, new: &Value, found: &mut Vec<Difference>) {
     } else {
         format!("{} {} → {}", shown(path), word(old), word(new))
     };
-    found.push(Difference { text, effect: effect(path) });
+    found.push(Difference { text, effect: effect(path), path: path.to_owned() });
 }
 
 /// Variables whose names say so are not shown: terminals and CI logs keep what they see.
@@ -61,7 +71,7 @@ fn is_secret(path: &str) -> bool {
 
 /// The name that the ecosystem file has for a field.
 fn shown(path: &str) -> &str {
-    path.strip_prefix("policy.").or_else(|| path.strip_prefix("stop.")).unwrap_or(match path {
+    ["policy.", "stop.", "readiness."].iter().find_map(|part| path.strip_prefix(part)).unwrap_or(match path {
         "watch.paths" => "watch",
         "watch.ignore" => "ignore_watch",
         "watch.delay" => "watch_delay",
@@ -78,7 +88,19 @@ fn shown(path: &str) -> &str {
 }
 
 fn effect(path: &str) -> Effect {
-    let live = ["policy.", "namespace", "autostart", "script", "instances", "max_memory_restart", "health.", "watch"];
+    let live = [
+        "policy.",
+        "namespace",
+        "autostart",
+        "script",
+        "instances",
+        "max_memory_restart",
+        "health.",
+        "watch",
+        "depends_on",
+        "readiness.health_check",
+        "readiness.listen_timeout",
+    ];
     if live.iter().any(|field| path.starts_with(field)) { Effect::Live } else { Effect::Restart }
 }
 

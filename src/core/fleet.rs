@@ -3,6 +3,7 @@
 use super::action::{Action, Entry};
 use super::clock::{Mono, Now, Wall};
 use super::command::{Refusal, Reply};
+use super::depend::Leaving;
 use super::event::{Event, Grounds, Why};
 use super::health::Rules;
 use super::instance::{Input, Instance, Phase, Want};
@@ -29,6 +30,8 @@ pub struct Fleet {
     pub(super) rules: Rules,
     pub(super) waits: Vec<Wait>,
     pub(super) ending: Option<Ending>,
+    /// In the order of the asking.
+    pub(super) leaving: Vec<Leaving>,
     starts_at_once: usize,
 }
 
@@ -76,6 +79,7 @@ impl Fleet {
             rules: Rules::default(),
             waits: Vec::new(),
             ending: None,
+            leaving: Vec::new(),
             starts_at_once: 2 * cpus.max(1),
         }
     }
@@ -90,6 +94,8 @@ impl Fleet {
                 self.input_of(now, run, Input::SpawnFailed { failure }, &mut out);
             }
             Event::Exited { run, exit, left } => self.input_of(now, run, Input::Exited { exit, left }, &mut out),
+            Event::Ready { run } => self.input_of(now, run, Input::Ready, &mut out),
+            Event::Probed { run, outcome } => self.input_of(now, run, Input::Probed { outcome }, &mut out),
             Event::OverCap { run, crossing } => self.input_of(now, run, Input::OverCap { crossing }, &mut out),
             Event::OomKill { run } => self.input_of(now, run, Input::OomKill, &mut out),
             Event::Finished { run, facts } => self.input_of(now, run, Input::Finished { facts }, &mut out),
@@ -173,6 +179,7 @@ impl Fleet {
     /// Begins to end. A second time: at once.
     fn term(&mut self, now: Now, actor: Actor, out: &mut Vec<Action>) {
         if self.ending.is_some() {
+            self.let_all_go(now, out);
             let live: Vec<Id> = self.instances.keys().copied().collect();
             for id in live {
                 match self.instances.get_mut(&id).map(|one| &mut one.phase) {
@@ -187,14 +194,15 @@ impl Fleet {
         self.ending = Some(Ending { tickets: Vec::new(), said_bye: false });
         let why = Why::asked(Cause::Shutdown, Some(actor));
         let ids: Vec<Id> = self.instances.keys().copied().collect();
-        for id in ids {
-            self.input(now, id, Input::End { why: why.clone() }, out);
-        }
+        self.part(now, &ids, &why, true, out);
     }
 
     /// After every event: forget what is gone, give turns, answer who waits.
     pub(super) fn settle(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.let_go(now, out);
         self.bury(out);
+        // Before the next turns: what a client waits for may have failed, and be tried again in the same moment.
+        self.weigh();
         if self.ending.is_none() {
             self.give_turns(now, out);
         }
@@ -247,7 +255,9 @@ impl Fleet {
         let mut turns: Vec<(RunId, Id)> = self
             .instances
             .values()
-            .filter(|one| one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()))
+            .filter(|one| {
+                one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()) && self.waits_for(one).is_none()
+            })
             .map(|one| (one.last_run, one.id))
             .collect();
         // Whose last start is longest ago comes first: those that crash in a loop would else take every turn from the rest.

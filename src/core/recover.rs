@@ -5,10 +5,10 @@ use super::action::{Action, Entry, Line, Streak};
 use super::ask::ending;
 use super::clock::{Millis, Mono, Now, Wall};
 use super::command::{Change, ChangeKind, Failure, Reply};
-use super::event::{Exit, RunNote, Sent, Why};
+use super::event::{Exit, Reached, RunNote, Sent, Why};
 use super::fleet::{App, Fleet};
 use super::health::Rules;
-use super::instance::{Input, Instance, Phase, Run, Want};
+use super::instance::{HEARING, Input, Instance, Phase, Run, Want, on_trial};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Cause, Next, NextAction, SpawnFailure};
 use super::spec::{Env, Policy, Spec};
@@ -228,6 +228,9 @@ impl Fleet {
         if self.ending.is_some() {
             return vec![Action::Reply { ticket, result: Err(ending()) }];
         }
+        if let Err(refusal) = self.refuse_circle(saved.apps.iter().map(|app| &*app.spec)) {
+            return vec![Action::Reply { ticket, result: Err(refusal) }];
+        }
         let mut reply = Reply::default();
         let mut goals = Vec::new();
         let after = self.last_run();
@@ -298,6 +301,11 @@ impl Fleet {
             spec: spec.clone(),
             revision: held.note.revision,
             signalled: held.note.signalled.clone(),
+            reached: match held.state {
+                HeldState::Live | HeldState::Ended { .. } if spec.readiness.is_immediate() => Reached::Online,
+                _ => held.note.reached,
+            },
+            health: None,
         };
         if instance.last_run < held.run {
             instance.begin(held.run, held.note.seq);
@@ -313,8 +321,12 @@ impl Fleet {
             Want::Down | Want::Gone => Some(Cause::Manual),
         };
         let unwanted = cause.map(|cause| Why::asked(cause, None));
+        let mut ends = None;
         match held.state {
-            HeldState::Starting => instance.phase = Phase::Starting { run, then: unwanted },
+            HeldState::Starting => {
+                instance.phase = Phase::Starting { run, then: None };
+                ends = unwanted;
+            }
             HeldState::Failed { failure } => {
                 instance.phase = Phase::Starting { run, then: None };
                 instance.handle(now, &spec, Input::SpawnFailed { failure }, out);
@@ -323,13 +335,18 @@ impl Fleet {
                 instance.phase = match (held.note.intent, unwanted) {
                     (Some(intent), _) if intent.sent == Sent::Nothing => instance.send(now, run, held.pid, intent, out),
                     (Some(intent), _) => Phase::Stopping { run, pid: held.pid, intent },
-                    (None, Some(why)) => instance.stop(now, run, held.pid, why, out),
-                    (None, None) => Phase::Online { run, pid: held.pid },
+                    (None, why) => {
+                        ends = why;
+                        on_trial(now, &spec, run, held.pid, Some(now.mono + HEARING))
+                    }
                 };
             }
             HeldState::Ended { exit } => {
                 instance.phase = instance.ending(now, run, held.pid, exit, None, held.note.intent, out);
             }
+        }
+        if let Some(why) = ends {
+            self.leave_later(id, why);
         }
     }
 
@@ -348,8 +365,16 @@ impl Fleet {
         };
         if let Some(Line { run: id, seq, entry: Entry::Start { pid, at }, .. }) = open {
             let started = Now { mono: now.mono, wall: *at };
-            let run =
-                Run { id: *id, seq: *seq, started, spec: app.spec.clone(), revision: app.revision, signalled: None };
+            let run = Run {
+                id: *id,
+                seq: *seq,
+                started,
+                spec: app.spec.clone(),
+                revision: app.revision,
+                signalled: None,
+                reached: Reached::Spawned,
+                health: None,
+            };
             instance.lost(now, &run, *pid, of_this_boot(*id), out);
         }
         let last_end = last_end.as_ref().filter(|end| of_this_boot(end.run));

@@ -29,11 +29,12 @@ enum Progress {
 }
 
 impl Fleet {
-    pub(super) fn answer(&mut self, out: &mut Vec<Action>) {
-        let instances = &self.instances;
-        for wait in &mut self.waits {
+    /// Strikes the goals that are reached, or out of reach.
+    pub(super) fn weigh(&mut self) {
+        let mut waits = std::mem::take(&mut self.waits);
+        for wait in &mut waits {
             let reply = &mut wait.reply;
-            wait.goals.retain(|(id, name, goal)| match progress(instances.get(id), name, *goal) {
+            wait.goals.retain(|(id, name, goal)| match self.progress(*id, name, *goal) {
                 Progress::Open => true,
                 Progress::Reached => false,
                 Progress::Failed(failure) => {
@@ -42,10 +43,29 @@ impl Fleet {
                 }
             });
         }
+        self.waits = waits;
+    }
+
+    /// Answers those who have nothing left to wait for.
+    pub(super) fn answer(&mut self, out: &mut Vec<Action>) {
+        self.weigh();
         let (done, open): (Vec<Wait>, Vec<Wait>) =
             std::mem::take(&mut self.waits).into_iter().partition(|wait| wait.goals.is_empty());
         self.waits = open;
         out.extend(done.into_iter().map(|wait| Action::Reply { ticket: wait.ticket, result: Ok(wait.reply) }));
+    }
+}
+
+impl Fleet {
+    fn progress(&self, id: Id, name: &str, goal: Goal) -> Progress {
+        let instance = self.instances.get(&id);
+        let blocked = instance.filter(|one| one.phase == Phase::Queued).and_then(|one| self.waits_for(one));
+        match (goal, blocked) {
+            (Goal::UpAfter(_), Some(unmet)) if !unmet.is_coming => {
+                Progress::Failed(Failure { name: name.to_owned(), reason: unmet.text(), tail: Vec::new() })
+            }
+            _ => progress(instance, name, goal),
+        }
     }
 }
 
@@ -61,8 +81,13 @@ fn progress(instance: Option<&Instance>, name: &str, goal: Goal) -> Progress {
         },
         (Goal::UpAfter(after), Some(instance)) => match &instance.phase {
             Phase::Online { run, .. } if run.id > after => Progress::Reached,
+            Phase::Queued if instance.last_run > after => match &instance.last {
+                Some(record) if !record.planned => failed(record.summary.clone(), record.evidence.stderr_tail.clone()),
+                Some(_) | None => Progress::Open,
+            },
             Phase::Queued
             | Phase::Starting { .. }
+            | Phase::Readying { .. }
             | Phase::Online { .. }
             | Phase::Stopping { .. }
             | Phase::Ending { .. } => Progress::Open,

@@ -54,7 +54,7 @@ impl Daemon {
             crash_loop: view.crash_loop,
             restarts_unplanned: view.restarts_unplanned,
             ends_last_hour: one.streak.recent.iter().filter(hour).count() as u32,
-            note: views::reason(one),
+            note: views::reason(&self.fleet, one),
             last: one
                 .last
                 .as_ref()

@@ -14,6 +14,7 @@ mod output;
 mod perform;
 mod pid_files;
 mod readings;
+mod probe;
 mod server;
 mod store;
 mod trace;

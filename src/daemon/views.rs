@@ -106,7 +106,9 @@ pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, 
         status: one.status(),
         pid: one.pid(),
         uptime_ms: match &one.phase {
-            Phase::Online { run, .. } | Phase::Stopping { run, .. } => Some(now.mono - run.started.mono),
+            Phase::Readying { run, .. } | Phase::Online { run, .. } | Phase::Stopping { run, .. } => {
+                Some(now.mono - run.started.mono)
+            }
             _ => None,
         },
         restarts: one.tally.restarts,
@@ -144,10 +146,16 @@ pub fn tree(runs: &Runs, keeper: i32, run: RunId) -> Vec<ProcessView> {
         .collect()
 }
 
-/// Why it waits, or why it gave up.
+/// Why it waits, why it gave up, or why it is not well.
 #[must_use]
-pub fn reason(one: &Instance) -> Option<String> {
+pub fn reason(fleet: &Fleet, one: &Instance) -> Option<String> {
     match &one.phase {
+        Phase::Queued => fleet.waits_for(one).map(|unmet| unmet.text()),
+        Phase::Readying { until: Some(_), .. } => Some("waits for its READY=1".into()),
+        Phase::Readying { run, until: None, .. } | Phase::Online { run, .. } => {
+            let check = fleet.app(&one.app)?.spec.readiness.health_check.as_ref()?;
+            run.health.as_ref()?.complaint(check)
+        }
         Phase::Waiting { reason, .. } | Phase::Errored { reason } => Some(reason.clone()),
         _ => None,
     }

@@ -14,6 +14,7 @@ mod look;
 mod memory;
 mod plan;
 mod policy;
+mod probes;
 mod recovery;
 mod start_and_stop;
 mod text;

@@ -15,8 +15,9 @@ use stead::core::command::{Command, Terms};
 use stead::core::event::ExitStatus;
 use stead::core::fleet::Fleet;
 use stead::core::instance::{Instance, Phase, Want};
+use stead::core::name::AppName;
 use stead::core::record::{NextAction, SpawnFailure};
-use stead::core::spec::{KillMode, Policy, Signal, Spec, Stop};
+use stead::core::spec::{HealthCheck, KillMode, Need, Policy, Probe, Readiness, Signal, Spec, Stop};
 use stead::core::watch::{WATCH_DELAY, Watch};
 
 /// Names such that one app's instance may be called as another app.
@@ -47,6 +48,9 @@ struct AppPlan {
     autostart: bool,
     policy: Policy,
     stop: Stop,
+    readiness: Readiness,
+    /// On the apps before it.
+    depends_on: [Option<Need>; 2],
     /// Of the first, second … run; later ones live.
     tempers: Vec<Temper>,
 }
@@ -114,8 +118,13 @@ fn temper() -> impl Strategy<Value = Temper> {
             .prop_map(|(ms, code)| WhenTold::Ends(Millis(ms), code)),
         1 => Just(WhenTold::Ignores),
     ];
-    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>()).prop_map(
-        |(start, life, when_told, children, stubborn_children)| Temper {
+    let ready = select(vec![None, Some(Millis(0)), Some(Millis(20)), Some(Millis(700)), Some(Millis(5_000))]);
+    let well = (select(vec![0, 0, 300, 4_000]), select(vec![None, None, Some(3_000), Some(40_000)]))
+        .prop_map(|(from, to)| (Millis(from), to.map(Millis)));
+    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>(), ready, well).prop_map(
+        |(start, life, when_told, children, stubborn_children, ready, well)| Temper {
+            ready,
+            well,
             start,
             life,
             when_told,
@@ -143,14 +152,35 @@ fn app() -> impl Strategy<Value = AppPlan> {
         });
     let stop = (select(vec![100, 1_600]), select(vec![KillMode::Tree, KillMode::Mixed, KillMode::Main]))
         .prop_map(|(timeout, kill_mode)| Stop { kill_timeout: Millis(timeout), kill_mode, ..Stop::default() });
-    (select(vec![None, None, Some(1), Some(2), Some(3)]), prop::bool::weighted(0.85), policy, stop, vec(temper(), 0..6))
-        .prop_map(|(instances, autostart, policy, stop, tempers)| AppPlan {
+    let check = (select(vec![200, 1_000, 30_000]), 1..4u32, select(vec![0, 0, 2_000])).prop_map(
+        |(interval, retries, start_period)| HealthCheck {
+            probe: Probe::Tcp("127.0.0.1:1".into()),
+            interval: Millis(interval),
+            timeout: Millis(1_000),
+            retries,
+            start_period: Millis(start_period),
+        },
+    );
+    let readiness = (prop::bool::weighted(0.3), select(vec![100, 3_000]), proptest::option::weighted(0.3, check))
+        .prop_map(|(wait_ready, timeout, health_check)| Readiness {
+            wait_ready,
+            listen_timeout: Millis(timeout),
+            health_check,
+        });
+    let instances = select(vec![None, None, Some(1), Some(2), Some(3)]);
+    let need = || select(vec![None, None, None, Some(Need::Started), Some(Need::Healthy), Some(Need::Done)]);
+    let depends_on = (need(), need()).prop_map(|(first, second)| [first, second]);
+    (instances, prop::bool::weighted(0.85), policy, stop, readiness, depends_on, vec(temper(), 0..6)).prop_map(
+        |(instances, autostart, policy, stop, readiness, depends_on, tempers)| AppPlan {
+            depends_on,
             instances,
             autostart,
             policy,
             stop,
+            readiness,
             tempers,
-        })
+        },
+    )
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
@@ -216,6 +246,7 @@ fn live(plan: &Plan, wall_steps: &[i64]) -> World {
     }
     world.pass(laws::QUIET);
     world.start_stead();
+    world.daemon_lives_on();
     world.pass(laws::QUIET);
     rests(&mut world);
     ask_again(&mut world, &file);
@@ -283,6 +314,13 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
         policy: app.policy.clone(),
         stop: app.stop.clone(),
         watch: Some(Watch { paths: vec!["/srv".into()], ignore: Vec::new(), delay: WATCH_DELAY }),
+        readiness: app.readiness.clone(),
+        depends_on: NAMES
+            .iter()
+            .take_while(|other| **other != name)
+            .zip(app.depends_on)
+            .filter_map(|(other, need)| Some((AppName::parse(other).expect("it is a name"), need?)))
+            .collect(),
         ..plain(name)
     }
 }
@@ -290,8 +328,12 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
 /// After a long quiet, everything is where it should be.
 fn rests(world: &mut World) {
     let story = world.transcript.clone();
-    world.laws.nobody_waits(&story);
     let fleet = world.fleet.as_ref().expect("a daemon lives");
+    // For the end of a job that goes on and on one may wait.
+    let waits = |one: &Instance| fleet.waits_for(one).filter(|_| one.phase == Phase::Queued);
+    if !fleet.instances().filter_map(waits).any(|unmet| unmet.need == Need::Done && unmet.is_coming) {
+        world.laws.nobody_waits(&story);
+    }
     world.laws.all_is_written(&world.kernel, fleet, &story);
     for one in fleet.instances() {
         came_true(world, fleet, one, &story);
@@ -316,6 +358,7 @@ fn came_true(world: &World, fleet: &Fleet, one: &Instance, story: &str) {
                 broken("what is wanted up goes up", &detail, story);
             }
         }
+        (Want::Up, Phase::Queued) if fleet.waits_for(one).is_some() => {}
         (Want::Up, Phase::Queued) => broken("everybody gets a turn", &detail, story),
         (Want::Up, Phase::Online { run, .. }) => {
             let wish = &fleet.app(&one.app).expect("an instance has an app").spec;
@@ -330,6 +373,7 @@ fn came_true(world: &World, fleet: &Fleet, one: &Instance, story: &str) {
             Phase::Errored { .. }
             | Phase::Waiting { .. }
             | Phase::Starting { .. }
+            | Phase::Readying { .. }
             | Phase::Stopping { .. }
             | Phase::Ending { .. },
         ) => {}
