@@ -13,6 +13,7 @@ mod file;
 mod listen;
 mod logs;
 mod node;
+mod policy;
 mod problem;
 mod process;
 mod program;

@@ -3,6 +3,7 @@
 use super::action::{Action, Entry};
 use super::clock::{Mono, Now, Wall};
 use super::command::{Refusal, Reply};
+use super::cron::Calendar;
 use super::event::{Event, Why};
 use super::instance::{Input, Instance, Phase, Want};
 use super::name::{AppName, Id, RunId, Ticket};
@@ -25,6 +26,9 @@ pub struct Fleet {
     pub(super) numbers: BTreeMap<String, u64>,
     pub(super) waits: Vec<Wait>,
     pub(super) ending: Option<Ending>,
+    pub(super) calendar: Calendar,
+    /// Of all jitter.
+    pub(super) seed: u64,
     starts_at_once: usize,
 }
 
@@ -69,6 +73,8 @@ impl Fleet {
             numbers: BTreeMap::new(),
             waits: Vec::new(),
             ending: None,
+            calendar: Calendar::default(),
+            seed: 0,
             starts_at_once: 2 * cpus.max(1),
         }
     }
@@ -87,6 +93,13 @@ impl Fleet {
             Event::OomKill { run } => self.input_of(now, run, Input::OomKill, &mut out),
             Event::Finished { run, facts } => self.input_of(now, run, Input::Finished { facts }, &mut out),
             Event::Term { actor } => self.term(now, actor, &mut out),
+            Event::ClockSet => {
+                for instance in self.instances.values_mut() {
+                    if let Some(app) = self.apps.get(&instance.app) {
+                        instance.clock_set(now, &app.spec, self.calendar);
+                    }
+                }
+            }
             Event::Due => {
                 let due: Vec<Id> = self
                     .instances
@@ -170,6 +183,7 @@ impl Fleet {
         if self.ending.is_none() {
             self.give_turns(now, out);
         }
+        self.arm(now);
         self.answer(out);
         let live = self.instances.values().any(|instance| instance.run().is_some());
         if let Some(ending) = &mut self.ending
@@ -185,6 +199,20 @@ impl Fleet {
                 out.push(Action::Reply { ticket: wait.ticket, result: Err(refusal) });
             }
             out.push(Action::Bye);
+        }
+    }
+
+    fn arm(&mut self, now: Now) {
+        for (name, app) in &self.apps {
+            // An alarm of a wish that has none any more is of an instance that has one.
+            let any = |one: &&mut Instance| one.app == *name;
+            if app.spec.policy.cron_restart.is_some()
+                || self.instances.values().any(|one| one.app == *name && one.alarm.is_some())
+            {
+                for instance in self.instances.values_mut().filter(any) {
+                    instance.arm(now, &app.spec, self.calendar, None);
+                }
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use super::perform::{Daemon, Means};
 use super::server::{self, Asking};
 use super::store::Store;
 use crate::core::clock::Millis;
+use crate::core::cron::Calendar;
 use crate::core::event::Event;
 use crate::core::fleet::Fleet;
 use crate::core::record::Actor;
@@ -66,6 +67,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         highest_run: inventory.highest_run,
         held: inventory.held,
         tails: journal.tails(),
+        calendar: Calendar(clock::next_time),
     };
     let now = clock::now();
     tracing::info!(
@@ -100,6 +102,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         daemon.keeper_says(message, Vec::new());
     }
     let alarm = readable(daemon.memory_alarm()?)?;
+    let steps = readable(clock::steps()?)?;
     let mut turn = clock::precise();
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
     loop {
@@ -136,6 +139,12 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
                 ready.clear_ready();
                 for came in signal::read(signals.get_ref()) {
                     daemon.signalled(came.signal, came.pid, came.uid);
+                }
+            },
+            ready = steps.readable() => if let Ok(mut ready) = ready {
+                ready.clear_ready();
+                if clock::was_set(steps.get_ref()) {
+                    daemon.clock_set();
                 }
             },
             ready = alarm.readable() => if let Ok(mut ready) = ready {

@@ -176,6 +176,11 @@ impl Daemon {
         self.fleet.deadline().into_iter().chain(sweeps).chain(self.memory.deadline()).min()
     }
 
+    /// The wall clock was set.
+    pub fn clock_set(&mut self) {
+        self.happened(Event::ClockSet);
+    }
+
     pub fn due(&mut self) {
         let now = clock::now();
         self.sweep(now);
@@ -320,6 +325,7 @@ impl Daemon {
                     self.output.flush(ticket, files);
                 }
                 Action::Release { app } => self.release(&format!("{app}\n"), &[]),
+                Action::Report { instance, text } => tracing::warn!(instance, "{text}"),
                 Action::Bye => {
                     tracing::info!("all has ended");
                     self.say(&FromDaemon::Bye);

@@ -192,6 +192,7 @@ impl Laws {
             | Action::Reply { .. }
             | Action::Flush { .. }
             | Action::Release { .. }
+            | Action::Report { .. }
             | Action::Bye => {}
         }
     }

@@ -79,7 +79,7 @@ fn commands() -> Vec<Event> {
         Command::Resurrect,
         Command::Kill,
     ]);
-    commands.into_iter().map(asked).chain([term(), Event::Due]).collect()
+    commands.into_iter().map(asked).chain([term(), Event::ClockSet, Event::Due]).collect()
 }
 
 #[test]

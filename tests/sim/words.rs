@@ -51,6 +51,7 @@ pub fn event(event: &Event, shown: impl Fn(RunId) -> String) -> String {
         Event::OomKill { run } => format!("the kernel kills in the group of {}", shown(*run)),
         Event::Finished { run, .. } => format!("{} finished", shown(*run)),
         Event::Term { .. } => "SIGTERM to stead".into(),
+        Event::ClockSet => "the clock is set".into(),
         Event::Due => "due".into(),
     }
 }
@@ -94,6 +95,7 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
         Action::Reply { ticket: to, result } => format!("answer {}: {}", ticket(*to), answer(result)),
         Action::Flush { ids, .. } => format!("flush the logs of {}", ids.len()),
         Action::Release { app } => format!("release {app}"),
+        Action::Report { instance, text } => format!("report of {instance}: {text}"),
         Action::Bye => "bye".into(),
     }
 }
