@@ -111,7 +111,7 @@ impl Cron {
         };
         match cron.next_civil(DateTime::constant(2096, 3, 1, 0, 0, 0, 0)) {
             Some(_) => Ok(cron),
-            None => Err("never fires: no month of its has such a day".into()),
+            None => Err("never fires: none of its months has such a day".into()),
         }
     }
 

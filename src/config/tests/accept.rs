@@ -4,7 +4,9 @@ use super::super::attributes::{ATTRIBUTES, Standing};
 use super::super::ecosystem;
 use super::*;
 use crate::core::clock::Millis;
-use crate::core::spec::{Bytes, KillMode, Limit, Listen, Logs, Policy, Resource, Signal, Stop};
+use crate::core::cron::Cron;
+use crate::core::record::Cause;
+use crate::core::spec::{Bytes, EndKind, KillMode, Limit, Listen, Logs, Policy, Reaction, Resource, Signal, Stop};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -166,7 +168,7 @@ fn instances_are_counted_from_the_cpus() {
 fn the_policy_is_read() {
     let world = World::new();
     let spec = world.app(
-        "namespace: jobs\nautostart: false\nautorestart: 'false'\nrestart_delay: 100\nexpBackoffRestartDelay: 200\nmin_uptime: 10s\nmax_restarts: 3\nstop_exit_codes: [0, 143]\nkill_signal: term\nkill_timeout: 5s\ntreekill: false\nnice: -5\ninstance_var: N",
+        "namespace: jobs\nautostart: false\nautorestart: 'false'\nrestart_delay: 100\nexpBackoffRestartDelay: 200\nmin_uptime: 10s\nmax_restarts: 3\nstop_exit_codes: [0, 143]\ncron: TZ=UTC  @daily\njitter: 500ms\nrestart_on: {exit_code: backoff, 3: never, success: always}\nkill_signal: term\nkill_timeout: 5s\ntreekill: false\nnice: -5\ninstance_var: N",
     );
     assert_eq!(
         spec.policy,
@@ -177,6 +179,13 @@ fn the_policy_is_read() {
             min_uptime: Millis(10_000),
             max_restarts: 3,
             stop_exit_codes: BTreeSet::from([0, 143]),
+            cron_restart: Some(Cron::parse("TZ=UTC  @daily").unwrap()),
+            jitter: Millis(500),
+            restart_on: BTreeMap::from([
+                (EndKind::Code(3), Reaction::Never),
+                (EndKind::Cause(Cause::ExitCode), Reaction::Backoff),
+                (EndKind::Cause(Cause::Success), Reaction::Always),
+            ]),
         }
     );
     assert_eq!(spec.stop, Stop { kill_signal: Signal::TERM, kill_timeout: Millis(5000), kill_mode: KillMode::Main });
@@ -261,13 +270,13 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
     let world = World::new();
     let off = "watch: false\nignore_watch: [x]\nwatch_delay: 100\ncron_restart: 0\nwait_ready: false\nlisten_timeout: 5000\ndepends_on: []\nhealth_check: null";
     assert_eq!(world.warnings(&app(off)), [] as [&str; 0]);
-    let on = "apps:\n- {name: a, script: app.py, watch: true, vizion: false}\n- {name: b, script: app.py, cron: '0 3 * * *', pmx: 1}\n- {name: c, script: app.py, watch: [src], windowsHide: 1}\ndeploy: {}\nhealth: {x: 1}\nnotify: []\n";
+    let on = "apps:\n- {name: a, script: app.py, watch: true, vizion: false}\n- {name: b, script: app.py, wait_ready: true, pmx: 1}\n- {name: c, script: app.py, watch: [src], windowsHide: 1}\ndeploy: {}\nhealth: {x: 1}\nnotify: []\n";
     assert_eq!(
         world.warnings(on),
         [
             "ecosystem.yaml:2: apps[0].watch: `watch` is not supported yet and is ignored (of a, c)",
             "ecosystem.yaml:2: apps[0].vizion: `pmx`, `vizion`, `windowsHide` mean nothing to stead and are ignored",
-            "ecosystem.yaml:3: apps[1].cron: `cron_restart` is not supported yet and is ignored (of b)",
+            "ecosystem.yaml:3: apps[1].wait_ready: `wait_ready` is not supported yet and is ignored (of b)",
             "ecosystem.yaml:5: deploy: PM2's deployment is not stead's and is ignored",
             "ecosystem.yaml:6: health: `health` is not supported yet and is ignored",
         ]
