@@ -274,8 +274,7 @@ fn restart_on_keeps_down_what_makes_no_sense() {
         "ecosystem.yaml",
         "apps:\n  - {name: never, script: ./three.sh, restart_on: {3: never}}\n  - {name: always, script: ./three.sh, max_restarts: 2, restart_on: {exit-code: always}, jitter: 20ms}\n",
     );
-    let said = stead.run(["start"]);
-    assert_eq!(said.status, Some(1), "{said:?}");
+    stead.run(["start"]);
     stead.until_status("never", "errored");
     assert_eq!(records(&stead, "never")[0]["next"]["reason"], json!("restart_on 3: never"));
     until("it is not given up", || records(&stead, "always").len() >= 5);
