@@ -147,6 +147,8 @@ pub struct Instance {
     pub last: Option<Box<Record>>,
     /// The next time of `cron_restart`, while it is wanted up.
     pub alarm: Option<Alarm>,
+    /// The last time that came. The two clocks are read apart: by the wall it may be yet to come, and it comes once.
+    pub came: Option<Wall>,
     /// Of the jitter.
     pub seed: u64,
 }
@@ -158,6 +160,8 @@ pub struct Alarm {
     pub cron: Cron,
     /// As the line says, without jitter.
     pub at: Wall,
+    /// With jitter.
+    pub shown: Wall,
     pub due: Mono,
 }
 
@@ -166,6 +170,9 @@ pub(super) const SCHEDULED: &str = "cron_restart ";
 
 /// A clock that is set back by less than this runs nothing a second time. As cron(8).
 const SET_BACK: i64 = 3 * 3_600_000;
+
+/// The clocks' readings differ by less. As above, of a run that a daemon before this one started.
+const APART: i64 = 10;
 
 /// A daemon that was not there at the time catches up for so long.
 const CATCH_UP: i64 = 60_000;
@@ -186,6 +193,7 @@ impl Instance {
             streak: Streak::default(),
             last: None,
             alarm: None,
+            came: None,
             seed: 0,
         }
     }
@@ -380,7 +388,7 @@ impl Instance {
             }
             (Phase::Waiting { until, scheduled, .. }, Input::Due) if now.mono >= until => {
                 if scheduled {
-                    self.alarm = None;
+                    self.came = self.alarm.take().map(|alarm| alarm.at);
                 }
                 Phase::Queued
             }
@@ -485,19 +493,19 @@ impl Instance {
         let rings = matches!(self.phase, Phase::Online { .. } | Phase::Waiting { scheduled: true, .. });
         let stands = |alarm: &Alarm| alarm.cron == *cron && (rings || alarm.due > now.mono) && since.is_none();
         if !self.alarm.as_ref().is_some_and(stands) {
-            self.alarm = (calendar.0)(cron, since.unwrap_or(now.wall)).map(|at| {
+            self.alarm = (calendar.0)(cron, since.unwrap_or_else(|| self.not_again(now))).map(|at| {
                 let jitter = backoff::jitter(self.seed, at.0.unsigned_abs() ^ u64::from(self.id.0), policy.jitter);
                 let wait = u64::try_from(at.0.saturating_sub(now.wall.0)).unwrap_or(0);
                 // Of a time that is already over the jitter may be over too.
                 let late = u64::try_from(now.wall.0.saturating_sub(at.0)).unwrap_or(0);
                 let due = now.mono + Millis(wait + jitter.0.saturating_sub(late));
-                Alarm { cron: cron.clone(), at, due }
+                Alarm { cron: cron.clone(), at, shown: Wall(at.0.saturating_add_unsigned(jitter.0)), due }
             });
         }
         if let (Phase::Waiting { until, shown, reason, scheduled: true }, Some(alarm)) = (&mut self.phase, &self.alarm)
         {
             *until = alarm.due;
-            *shown = Wall(now.wall.0.saturating_add_unsigned((alarm.due - now.mono).0));
+            *shown = alarm.shown;
             *reason = format!("{SCHEDULED}{cron}");
         }
     }
@@ -505,20 +513,21 @@ impl Instance {
     /// The wall clock was set: a time that it went over comes now, once; any other is looked for anew.
     pub(super) fn clock_set(&mut self, now: Now, spec: &Spec, calendar: Calendar) {
         let Some(alarm) = self.alarm.take() else { return };
-        let since = if alarm.at <= now.wall {
-            Wall(alarm.at.0 - 1)
-        } else {
-            let last = self.last_start().unwrap_or(now.wall);
-            if last.0 - now.wall.0 < SET_BACK { last.max(now.wall) } else { now.wall }
-        };
+        let since = if alarm.at <= now.wall { Wall(alarm.at.0 - 1) } else { self.not_again(now) };
         self.arm(now, spec, calendar, Some(since));
     }
 
     /// Arms after a time in which no daemon was there.
     pub(super) fn catch_up(&mut self, now: Now, spec: &Spec, calendar: Calendar) {
         let missed = now.wall.0.saturating_sub(CATCH_UP).saturating_sub_unsigned(spec.policy.jitter.0);
-        let since = self.last_start().map_or(now.wall, |last| last.max(Wall(missed)));
+        let since = self.last_start().map_or(now.wall, |last| Wall((last.0 + APART).max(missed)));
         self.arm(now, spec, calendar, Some(since));
+    }
+
+    /// From when on a time is looked for: what came already comes again only where the clock was set back far.
+    fn not_again(&self, now: Now) -> Wall {
+        let last = self.came.max(self.last_start()).unwrap_or(now.wall);
+        if last.0 - now.wall.0 < SET_BACK { last.max(now.wall) } else { now.wall }
     }
 
     /// The last run's start.
@@ -529,7 +538,9 @@ impl Instance {
 
     /// Takes the alarm if its time has come.
     fn rings(&mut self, now: Now) -> bool {
-        self.alarm.take_if(|alarm| alarm.due <= now.mono).is_some()
+        let came = self.alarm.take_if(|alarm| alarm.due <= now.mono).map(|alarm| alarm.at);
+        self.came = came.or(self.came);
+        came.is_some()
     }
 
     /// When it next has something to do by itself.
