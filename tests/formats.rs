@@ -118,6 +118,7 @@ fn a_home_of_version_1_is_taken_over() {
         highest_run: RunId(9),
         held: live.collect(),
         tails: tails(lines),
+        calendar: Default::default(),
     };
     let now = Now { mono: Mono(20_000), wall: Wall(1_800_000_020_000) };
     let (fleet, _) = Fleet::recover(2, now, found);

@@ -3,6 +3,7 @@
 use super::attributes::{ATTRIBUTES, Attribute, COMMENT, Standing, find, is_comment, like, nearest};
 use super::file::step;
 use super::node::{Entry, Kind, Node, Value};
+use super::policy;
 use super::problem::{Fault, Place, Problem, located, shown};
 use super::surroundings::Surroundings;
 use super::value::{self, boolean, integer, span, text, wanted, word};
@@ -294,6 +295,9 @@ impl<'a> App<'a> {
                 .get("max_restarts", |node| integer(node, 0, i64::from(u32::MAX)))
                 .map_or(default.max_restarts, |count| count as u32),
             stop_exit_codes: self.get("stop_exit_codes", exit_codes).unwrap_or_default(),
+            cron_restart: self.get("cron_restart", policy::cron).flatten(),
+            jitter: self.get("jitter", policy::jitter).unwrap_or_default(),
+            restart_on: self.get("restart_on", policy::restart_on).unwrap_or_default(),
         }
     }
 
@@ -323,7 +327,9 @@ impl<'a> App<'a> {
 
     /// PM2's numbers are milliseconds, which people forget.
     fn warn_of_seconds(&mut self) {
-        for name in ["kill_timeout", "restart_delay", "exp_backoff_restart_delay", "watch_delay", "listen_timeout"] {
+        for name in
+            ["kill_timeout", "restart_delay", "exp_backoff_restart_delay", "jitter", "watch_delay", "listen_timeout"]
+        {
             if let Some(entry) = self.entry(name)
                 && let Value::Scalar { kind: Kind::Integer(number @ 1..=60), .. } = entry.value.value
             {

@@ -63,6 +63,11 @@ pub enum Action {
     Release {
         app: AppName,
     },
+    /// To stead's own log: what was not done, and why.
+    Report {
+        instance: String,
+        text: String,
+    },
     /// Everything has ended: tell the keeper and end.
     Bye,
 }

@@ -492,6 +492,7 @@ impl Fleet {
         let id = Id(self.next_id);
         self.next_id += 1;
         let mut instance = Instance::new(id, app.clone(), slot, name, want);
+        instance.seed = self.seed;
         if want == Want::Up {
             instance.phase = Phase::Queued;
         }

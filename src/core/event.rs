@@ -66,6 +66,8 @@ pub enum Event {
     Term {
         actor: Actor,
     },
+    /// Somebody set the wall clock.
+    ClockSet,
     /// The deadline has come.
     Due,
 }

@@ -3,6 +3,7 @@
 use super::action::{Action, Entry};
 use super::clock::{Mono, Now, Wall};
 use super::command::{Refusal, Reply};
+use super::cron::Calendar;
 use super::depend::Leaving;
 use super::event::{Event, Grounds, Why};
 use super::health::Rules;
@@ -32,6 +33,9 @@ pub struct Fleet {
     pub(super) ending: Option<Ending>,
     /// In the order of the asking.
     pub(super) leaving: Vec<Leaving>,
+    pub(super) calendar: Calendar,
+    /// Of all jitter.
+    pub(super) seed: u64,
     starts_at_once: usize,
 }
 
@@ -80,6 +84,8 @@ impl Fleet {
             waits: Vec::new(),
             ending: None,
             leaving: Vec::new(),
+            calendar: Calendar::default(),
+            seed: 0,
             starts_at_once: 2 * cpus.max(1),
         }
     }
@@ -101,6 +107,13 @@ impl Fleet {
             Event::Finished { run, facts } => self.input_of(now, run, Input::Finished { facts }, &mut out),
             Event::Changed { app, path } => self.changed(now, &app, path, &mut out),
             Event::Term { actor } => self.term(now, actor, &mut out),
+            Event::ClockSet => {
+                for instance in self.instances.values_mut() {
+                    if let Some(app) = self.apps.get(&instance.app) {
+                        instance.clock_set(now, &app.spec, self.calendar);
+                    }
+                }
+            }
             Event::Due => {
                 let due: Vec<Id> = self
                     .instances
@@ -206,6 +219,7 @@ impl Fleet {
         if self.ending.is_none() {
             self.give_turns(now, out);
         }
+        self.arm(now);
         self.answer(out);
         let live = self.instances.values().any(|instance| instance.run().is_some());
         if let Some(ending) = &mut self.ending
@@ -221,6 +235,20 @@ impl Fleet {
                 out.push(Action::Reply { ticket: wait.ticket, result: Err(refusal) });
             }
             out.push(Action::Bye);
+        }
+    }
+
+    fn arm(&mut self, now: Now) {
+        for (name, app) in &self.apps {
+            // An alarm of a wish that has none any more is of an instance that has one.
+            let any = |one: &&mut Instance| one.app == *name;
+            if app.spec.policy.cron_restart.is_some()
+                || self.instances.values().any(|one| one.app == *name && one.alarm.is_some())
+            {
+                for instance in self.instances.values_mut().filter(any) {
+                    instance.arm(now, &app.spec, self.calendar, None);
+                }
+            }
         }
     }
 

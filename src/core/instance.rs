@@ -6,6 +6,7 @@ use super::action::{Action, Entry, Line, Order, Streak, To};
 use super::backoff::{self, UnplannedEnd};
 use super::cause::{self, Verdict};
 use super::clock::{Millis, Mono, Now, Wall};
+use super::cron::{Calendar, Cron};
 use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, Reached, RunNote, Sent, Signalled, Why};
 use super::name::{AppName, Id, RunId};
 use super::probe::{self, Finding, Health, Outcome};
@@ -57,11 +58,12 @@ pub enum Phase {
     Errored {
         reason: String,
     },
-    /// In backoff.
+    /// In backoff, or (`scheduled`) a job until its time.
     Waiting {
         until: Mono,
         shown: Wall,
         reason: String,
+        scheduled: bool,
     },
     /// Wants to start and waits for its turn.
     Queued,
@@ -166,7 +168,37 @@ pub struct Instance {
     pub tally: Tally,
     pub streak: Streak,
     pub last: Option<Box<Record>>,
+    /// The next time of `cron_restart`, while it is wanted up.
+    pub alarm: Option<Alarm>,
+    /// The last time that came. The two clocks are read apart: by the wall it may be yet to come, and it comes once.
+    pub came: Option<Wall>,
+    /// Of the jitter.
+    pub seed: u64,
 }
+
+/// A time of `cron_restart` that is to come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alarm {
+    /// The line that it is of.
+    pub cron: Cron,
+    /// As the line says, without jitter.
+    pub at: Wall,
+    /// With jitter.
+    pub shown: Wall,
+    pub due: Mono,
+}
+
+/// What begins the reason of a job's wait for its time; a daemon that begins tells such a wait from a backoff by it.
+pub(super) const SCHEDULED: &str = "cron_restart ";
+
+/// A clock that is set back by less than this runs nothing a second time. As cron(8).
+const SET_BACK: i64 = 3 * 3_600_000;
+
+/// The clocks' readings differ by less. As above, of a run that a daemon before this one started.
+const APART: i64 = 10;
+
+/// A daemon that was not there at the time catches up for so long.
+const CATCH_UP: i64 = 60_000;
 
 impl Instance {
     #[must_use]
@@ -183,6 +215,9 @@ impl Instance {
             tally: Tally::default(),
             streak: Streak::default(),
             last: None,
+            alarm: None,
+            came: None,
+            seed: 0,
         }
     }
 
@@ -414,7 +449,22 @@ impl Instance {
             }
 
             // Time.
-            (Phase::Waiting { until, .. }, Input::Due) if now.mono >= until => Phase::Queued,
+            (Phase::Online { run, pid }, Input::Due) if self.rings(now) => {
+                if spec.policy.autorestart {
+                    self.stop(now, run, pid, Why::asked(Cause::Cron, None), out)
+                } else {
+                    let text =
+                        "cron_restart: the run before is still at work; it is left to, and no other is started".into();
+                    out.push(Action::Report { instance: self.name.clone(), text });
+                    Phase::Online { run, pid }
+                }
+            }
+            (Phase::Waiting { until, scheduled, .. }, Input::Due) if now.mono >= until => {
+                if scheduled {
+                    self.came = self.alarm.take().map(|alarm| alarm.at);
+                }
+                Phase::Queued
+            }
             (Phase::Stopping { run, pid, mut intent }, Input::Due) => {
                 if now.mono >= intent.kill_at {
                     intent.sent = Sent::SigKill;
@@ -532,17 +582,89 @@ impl Instance {
         };
     }
 
+    /// Sees to it that the alarm is that of the present wish. `since`: times up to it are over; `None`: as far as is known here.
+    pub(super) fn arm(&mut self, now: Now, spec: &Spec, calendar: Calendar, since: Option<Wall>) {
+        let policy = &spec.policy;
+        // A job that is done and now has times waits for them; one that has lost its times waits no more.
+        match (&self.phase, self.want, policy.schedule()) {
+            (Phase::Stopped, Want::Up, Some(cron)) => {
+                let reason = format!("{SCHEDULED}{cron}");
+                self.phase = Phase::Waiting { until: Mono(u64::MAX), shown: Wall(i64::MAX), reason, scheduled: true };
+            }
+            (Phase::Waiting { scheduled: true, .. }, _, None) => self.phase = Phase::Stopped,
+            _ => {}
+        }
+        let cron = policy.cron_restart.as_ref().filter(|_| self.want == Want::Up);
+        let Some(cron) = cron.filter(|_| !matches!(self.phase, Phase::Stopped | Phase::Errored { .. })) else {
+            self.alarm = None;
+            return;
+        };
+        let rings = matches!(self.phase, Phase::Online { .. } | Phase::Waiting { scheduled: true, .. });
+        let stands = |alarm: &Alarm| alarm.cron == *cron && (rings || alarm.due > now.mono) && since.is_none();
+        if !self.alarm.as_ref().is_some_and(stands) {
+            self.alarm = (calendar.0)(cron, since.unwrap_or_else(|| self.not_again(now))).map(|at| {
+                let jitter = backoff::jitter(self.seed, at.0.unsigned_abs() ^ u64::from(self.id.0), policy.jitter);
+                let wait = u64::try_from(at.0.saturating_sub(now.wall.0)).unwrap_or(0);
+                // Of a time that is already over the jitter may be over too.
+                let late = u64::try_from(now.wall.0.saturating_sub(at.0)).unwrap_or(0);
+                let due = now.mono + Millis(wait + jitter.0.saturating_sub(late));
+                Alarm { cron: cron.clone(), at, shown: Wall(at.0.saturating_add_unsigned(jitter.0)), due }
+            });
+        }
+        if let (Phase::Waiting { until, shown, reason, scheduled: true }, Some(alarm)) = (&mut self.phase, &self.alarm)
+        {
+            *until = alarm.due;
+            *shown = alarm.shown;
+            *reason = format!("{SCHEDULED}{cron}");
+        }
+    }
+
+    /// The wall clock was set: a time that it went over comes now, once; any other is looked for anew.
+    pub(super) fn clock_set(&mut self, now: Now, spec: &Spec, calendar: Calendar) {
+        let Some(alarm) = self.alarm.take() else { return };
+        let since = if alarm.at <= now.wall { Wall(alarm.at.0 - 1) } else { self.not_again(now) };
+        self.arm(now, spec, calendar, Some(since));
+    }
+
+    /// Arms after a time in which no daemon was there.
+    pub(super) fn catch_up(&mut self, now: Now, spec: &Spec, calendar: Calendar) {
+        let missed = now.wall.0.saturating_sub(CATCH_UP).saturating_sub_unsigned(spec.policy.jitter.0);
+        let since = self.last_start().map_or(now.wall, |last| Wall((last.0 + APART).max(missed)));
+        self.arm(now, spec, calendar, Some(since));
+    }
+
+    /// From when on a time is looked for: what came already comes again only where the clock was set back far.
+    fn not_again(&self, now: Now) -> Wall {
+        let last = self.came.max(self.last_start()).unwrap_or(now.wall);
+        if last.0 - now.wall.0 < SET_BACK { last.max(now.wall) } else { now.wall }
+    }
+
+    /// The last run's start.
+    fn last_start(&self) -> Option<Wall> {
+        let recorded = self.last.as_ref().and_then(|record| record.started_at);
+        self.run().map(|run| run.started.wall).or(recorded)
+    }
+
+    /// Takes the alarm if its time has come.
+    fn rings(&mut self, now: Now) -> bool {
+        let came = self.alarm.take_if(|alarm| alarm.due <= now.mono).map(|alarm| alarm.at);
+        self.came = came.or(self.came);
+        came.is_some()
+    }
+
     /// When it next has something to do by itself.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
         match &self.phase {
+            Phase::Online { run, .. } => {
+                let health = run.health.as_ref().and_then(Health::deadline);
+                self.alarm.as_ref().map(|alarm| alarm.due).into_iter().chain(health).min()
+            }
             Phase::Waiting { until, .. } => Some(*until),
             Phase::Stopping { intent, .. } => Some(intent.kill_at),
             Phase::Ending { kill_at, .. } => *kill_at,
             Phase::Readying { until: Some(until), .. } => Some(*until),
-            Phase::Readying { run, until: None, .. } | Phase::Online { run, .. } => {
-                run.health.as_ref().and_then(Health::deadline)
-            }
+            Phase::Readying { run, until: None, .. } => run.health.as_ref().and_then(Health::deadline),
             Phase::Stopped | Phase::Errored { .. } | Phase::Queued | Phase::Starting { .. } => None,
         }
     }
@@ -636,7 +758,11 @@ impl Instance {
             memory: Memory { cap_bytes: run.spec.max_memory_restart.map(|bytes| bytes.0), ..Memory::default() },
             evidence: Evidence::default(),
             next: match self.want {
-                Want::Up => Next { action: NextAction::Restart, delay_ms: Some(Millis(0)), reason: "wanted up".into() },
+                Want::Up => self.at_its_time(&run.spec, now.mono).unwrap_or(Next {
+                    action: NextAction::Restart,
+                    delay_ms: Some(Millis(0)),
+                    reason: "wanted up".into(),
+                }),
                 Want::Down | Want::Gone => {
                     Next { action: NextAction::Stop, delay_ms: None, reason: "wanted down".into() }
                 }
@@ -797,12 +923,13 @@ impl Instance {
         self.write_end(&run, end.at.mono, record, out);
         out.push(Action::Forget { run: run.id });
         match next.action {
-            NextAction::Restart if cause == Cause::Shutdown => Phase::Queued,
+            NextAction::Restart if cause == Cause::Shutdown && next.delay_ms.is_none() => Phase::Queued,
             NextAction::Restart => match next.delay_ms.unwrap_or_default() {
                 Millis(0) => Phase::Queued,
                 delay => Phase::Waiting {
                     until: end.at.mono + delay,
                     shown: Wall(end.at.wall.0.saturating_add_unsigned(delay.0)),
+                    scheduled: next.reason.starts_with(SCHEDULED),
                     reason: next.reason,
                 },
             },
@@ -825,14 +952,16 @@ impl Instance {
             Want::Up if end.again => return plain(NextAction::Restart, Some(Millis(0)), "asked for"),
             Want::Up => {}
         }
+        // A job has its times, however it ends.
+        let scheduled = self.at_its_time(spec, end.at.mono);
         match verdict.cause {
-            Cause::Shutdown => plain(NextAction::Restart, None, "starts again with stead"),
+            Cause::Shutdown => scheduled.unwrap_or_else(|| plain(NextAction::Restart, None, "starts again with stead")),
             Cause::Manual | Cause::Reload | Cause::ConfigChange | Cause::Cron | Cause::Watch => {
                 plain(NextAction::Restart, Some(Millis(0)), "asked for")
             }
             Cause::Success if verdict.planned => {
                 let by = if spec.policy.autorestart { "stop_exit_codes" } else { "done, and autorestart is false" };
-                plain(NextAction::Stop, None, by)
+                scheduled.unwrap_or_else(|| plain(NextAction::Stop, None, by))
             }
             Cause::Success
             | Cause::ExitCode
@@ -844,12 +973,27 @@ impl Instance {
             | Cause::HealthCheck
             | Cause::StartTimeout
             | Cause::SpawnFailed
-            | Cause::Lost => backoff::after(
-                &spec.policy,
-                &mut self.streak,
-                UnplannedEnd { status: end.status, uptime: end.stood, at: end.at.mono },
-            ),
+            | Cause::Lost => {
+                let ended =
+                    UnplannedEnd { cause: verdict.cause, status: end.status, uptime: end.stood, at: end.at.mono };
+                let next = backoff::after(&spec.policy, &mut self.streak, ended);
+                match (next.action, next.delay_ms) {
+                    (NextAction::Stop, _) => scheduled.unwrap_or(next),
+                    (NextAction::Restart, Some(delay)) => {
+                        let more = backoff::jitter(self.seed, self.last_run.0, spec.policy.jitter);
+                        Next { delay_ms: Some(Millis(delay.0 + more.0)), ..next }
+                    }
+                    _ => next,
+                }
+            }
         }
+    }
+
+    /// What follows the end of a job that runs by the clock.
+    fn at_its_time(&self, spec: &Spec, ended: Mono) -> Option<Next> {
+        let (cron, alarm) = spec.policy.schedule().zip(self.alarm.as_ref())?;
+        let delay_ms = Some(alarm.due - ended);
+        Some(Next { action: NextAction::Restart, delay_ms, reason: format!("{SCHEDULED}{cron}") })
     }
 
     fn write_end(&mut self, run: &Run, at: Mono, record: Record, out: &mut Vec<Action>) {

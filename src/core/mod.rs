@@ -12,6 +12,7 @@ pub mod clock;
 pub mod command;
 pub mod database;
 pub mod depend;
+pub mod cron;
 pub mod event;
 pub mod exit_code;
 pub mod fleet;

@@ -30,6 +30,21 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Those that nobody wished.
+    pub const UNPLANNED: [Cause; 11] = [
+        Cause::Success,
+        Cause::ExitCode,
+        Cause::Signal,
+        Cause::CoreDump,
+        Cause::MemoryCap,
+        Cause::OomKill,
+        Cause::OomKillHost,
+        Cause::HealthCheck,
+        Cause::StartTimeout,
+        Cause::SpawnFailed,
+        Cause::Lost,
+    ];
+
     /// The word in JSON and on the screen.
     #[must_use]
     pub fn word(self) -> &'static str {

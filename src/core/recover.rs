@@ -5,10 +5,11 @@ use super::action::{Action, Entry, Line, Streak};
 use super::ask::ending;
 use super::clock::{Millis, Mono, Now, Wall};
 use super::command::{Change, ChangeKind, Failure, Reply};
+use super::cron::Calendar;
 use super::event::{Exit, Reached, RunNote, Sent, Why};
 use super::fleet::{App, Fleet};
 use super::health::Rules;
-use super::instance::{HEARING, Input, Instance, Phase, Run, Want, on_trial};
+use super::instance::{HEARING, Input, Instance, Phase, Run, SCHEDULED, Want, on_trial};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Cause, Next, NextAction, SpawnFailure};
 use super::spec::{Env, Policy, Spec};
@@ -85,6 +86,7 @@ pub struct Found {
     pub highest_run: RunId,
     pub held: Vec<Held>,
     pub tails: BTreeMap<Id, Tail>,
+    pub calendar: Calendar,
 }
 
 /// The end of an instance's journal.
@@ -163,6 +165,12 @@ impl Fleet {
     /// Begins from what was found. Join of three tables: the wanted set, the keeper's inventory, the journal.
     pub fn recover(cpus: usize, now: Now, found: Found) -> (Fleet, Vec<Action>) {
         let mut fleet = Fleet::new(cpus);
+        fleet.calendar = found.calendar;
+        // FNV-1a: no two boots have the same chance.
+        fleet.seed = found
+            .boot_id
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let mut out = Vec::new();
         let journaled = found.tails.values().map(|tail| tail.last.run).max().unwrap_or_default();
         fleet.next_id = found.tails.keys().map(|id| id.0 + 1).max().unwrap_or(0).max(found.wanted.next_id);
@@ -212,10 +220,12 @@ impl Fleet {
         for id in ids {
             let tail = found.tails.get(&id);
             fleet.recall(id, tail);
+            fleet.catch_up(now, id);
             match held.remove(&id) {
                 Some(run) => fleet.adopt(now, id, run, tail, &mut out),
                 None => fleet.resume(now, id, tail, &mut out),
             }
+            fleet.catch_up(now, id);
         }
         out.push(Action::Persist);
         fleet.settle(now, &mut out);
@@ -377,14 +387,26 @@ impl Fleet {
             };
             instance.lost(now, &run, *pid, of_this_boot(*id), out);
         }
+        let ran = last_end.is_some() || open.is_some();
         let last_end = last_end.as_ref().filter(|end| of_this_boot(end.run));
+        let asked = matches!(last.entry, Entry::Asked { .. });
         instance.phase = match (instance.want, &last.entry, last_end.map(|end| &end.entry)) {
             (Want::Down | Want::Gone, _, _) => Phase::Stopped,
             (Want::Up, Entry::End { .. } | Entry::Reset { .. }, Some(Entry::End { record, at })) if open.is_none() => {
                 after(&record.next, *at, record.ended_at)
             }
+            // A job that was cut short, or was waiting in an earlier boot, waits for its time.
+            (Want::Up, _, _) if ran && !asked && app.spec.policy.schedule().is_some() => Phase::Stopped,
             (Want::Up, _, _) => Phase::Queued,
         };
+    }
+
+    fn catch_up(&mut self, now: Now, id: Id) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.seed = self.seed;
+        if let Some(app) = self.apps.get(&instance.app) {
+            instance.catch_up(now, &app.spec, self.calendar);
+        }
     }
 
     /// A run that the keeper holds for an instance that is not wanted. Where it was `never_wanted`, the wanted set was written before
@@ -418,6 +440,7 @@ fn after(next: &Next, at: Mono, shown: Wall) -> Phase {
         (NextAction::Stop, _) => Phase::Stopped,
         (NextAction::Restart | NextAction::Delete, Millis(0)) => Phase::Queued,
         (NextAction::Restart | NextAction::Delete, delay) => Phase::Waiting {
+            scheduled: next.reason.starts_with(SCHEDULED),
             until: at + delay,
             shown: Wall(shown.0.saturating_add_unsigned(delay.0)),
             reason: next.reason.clone(),

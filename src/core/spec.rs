@@ -1,7 +1,9 @@
 //! The wish: what an app shall be. Everything is resolved; nothing in here is still text to be interpreted.
 
 use super::clock::Millis;
+use super::cron::Cron;
 use super::name::AppName;
+use super::record::Cause;
 use super::watch::Watch;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,6 +154,95 @@ pub struct Policy {
     pub min_uptime: Millis,
     pub max_restarts: u32,
     pub stop_exit_codes: BTreeSet<i32>,
+    /// A planned restart at these times; without `autorestart` the times at which a job runs.
+    #[serde(default)]
+    pub cron_restart: Option<Cron>,
+    /// Up to so much is added to each delay and each time of `cron_restart`.
+    #[serde(default)]
+    pub jitter: Millis,
+    /// What holds for some ends, whatever else is said.
+    #[serde(default)]
+    pub restart_on: BTreeMap<EndKind, Reaction>,
+}
+
+impl Policy {
+    /// A job that runs by the clock.
+    #[must_use]
+    pub fn schedule(&self) -> Option<&Cron> {
+        self.cron_restart.as_ref().filter(|_| !self.autorestart)
+    }
+}
+
+/// A key of `restart_on`: an exit code, or an unplanned cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum EndKind {
+    Code(i32),
+    Cause(Cause),
+}
+
+impl EndKind {
+    /// Reads an exit code or the word of a cause.
+    ///
+    /// # Errors
+    /// A sentence that names the text.
+    pub fn parse(text: &str) -> Result<EndKind, String> {
+        if let Ok(code) = text.parse::<i32>() {
+            return match code {
+                0..=255 => Ok(EndKind::Code(code)),
+                _ => Err(format!("exit code {code} is out of range (0 to 255)")),
+            };
+        }
+        match Cause::UNPLANNED.iter().find(|cause| cause.word() == text) {
+            Some(cause) => Ok(EndKind::Cause(*cause)),
+            None => Err(format!("`{text}` is neither an exit code nor a cause of an unplanned end")),
+        }
+    }
+}
+
+impl fmt::Display for EndKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndKind::Code(code) => write!(f, "{code}"),
+            EndKind::Cause(cause) => f.write_str(cause.word()),
+        }
+    }
+}
+
+impl TryFrom<String> for EndKind {
+    type Error = String;
+    fn try_from(text: String) -> Result<EndKind, String> {
+        EndKind::parse(&text)
+    }
+}
+
+impl From<EndKind> for String {
+    fn from(kind: EndKind) -> String {
+        kind.to_string()
+    }
+}
+
+/// A value of `restart_on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reaction {
+    /// It stays down.
+    Never,
+    /// Restarted with the ordinary delay, and not counted towards `max_restarts`.
+    Always,
+    /// Restarted with a delay that grows.
+    Backoff,
+}
+
+impl Reaction {
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Reaction::Never => "never",
+            Reaction::Always => "always",
+            Reaction::Backoff => "backoff",
+        }
+    }
 }
 
 impl Default for Policy {
@@ -164,6 +255,9 @@ impl Default for Policy {
             min_uptime: Millis(1000),
             max_restarts: 16,
             stop_exit_codes: BTreeSet::new(),
+            cron_restart: None,
+            jitter: Millis(0),
+            restart_on: BTreeMap::new(),
         }
     }
 }

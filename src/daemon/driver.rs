@@ -11,6 +11,7 @@ use super::server::{self, Asking};
 use super::store::Store;
 use super::watch::Watcher;
 use crate::core::clock::Millis;
+use crate::core::cron::Calendar;
 use crate::core::event::Event;
 use crate::core::fleet::Fleet;
 use crate::core::record::Actor;
@@ -70,6 +71,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         highest_run: inventory.highest_run,
         held: inventory.held,
         tails: journal.tails(),
+        calendar: Calendar(clock::next_time),
     };
     let now = clock::now();
     tracing::info!(
@@ -109,6 +111,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         daemon.keeper_says(message, Vec::new());
     }
     let alarm = readable(daemon.memory_alarm()?)?;
+    let steps = readable(clock::steps()?)?;
     let mut turn = clock::precise();
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
     loop {
@@ -156,6 +159,12 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
                 }
             },
             Some((run, outcome)) = from_probes.recv() => daemon.happened(Event::Probed { run, outcome }),
+            ready = steps.readable() => if let Ok(mut ready) = ready {
+                ready.clear_ready();
+                if clock::was_set(steps.get_ref()) {
+                    daemon.clock_set();
+                }
+            },
             ready = alarm.readable() => if let Ok(mut ready) = ready {
                 ready.clear_ready();
                 daemon.look_at_memory();

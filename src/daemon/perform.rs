@@ -355,6 +355,11 @@ impl Daemon {
         self.fleet.deadline().into_iter().chain(sweeps).chain(self.memory.deadline()).chain(readings).min()
     }
 
+    /// The wall clock was set.
+    pub fn clock_set(&mut self) {
+        self.happened(Event::ClockSet);
+    }
+
     pub fn due(&mut self) {
         let now = clock::now();
         self.sweep(now);
@@ -535,6 +540,7 @@ impl Daemon {
                     self.release(&format!("{app}\n"), &[]);
                     self.forget_history(&app);
                 }
+                Action::Report { instance, text } => tracing::warn!(instance, "{text}"),
                 Action::Bye => {
                     tracing::info!("all has ended");
                     self.say(&FromDaemon::Bye);

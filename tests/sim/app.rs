@@ -2,10 +2,11 @@
 
 use crate::kernel::{Start, Temper, WhenTold};
 use stead::core::clock::Millis;
+use stead::core::cron::Cron;
 use stead::core::event::ExitStatus;
 use stead::core::name::AppName;
 use stead::core::record::SpawnFailure;
-use stead::core::spec::{Bytes, HealthCheck, KillMode, Need, Probe, Signal, Spec};
+use stead::core::spec::{Bytes, EndKind, HealthCheck, KillMode, Need, Probe, Reaction, Signal, Spec};
 use stead::core::watch::{WATCH_DELAY, Watch};
 
 /// An app that wishes nothing special.
@@ -36,6 +37,24 @@ pub fn spec(text: &str) -> Spec {
             "max_restarts" => spec.policy.max_restarts = number(),
             "stop_exit_codes" => {
                 spec.policy.stop_exit_codes = value.split(',').map(|code| code.parse().unwrap()).collect();
+            }
+            // Its fields with `_` between them.
+            "cron_restart" => spec.policy.cron_restart = Some(Cron::parse(&value.replace('_', " ")).unwrap()),
+            "jitter" => spec.policy.jitter = span(value),
+            "restart_on" => {
+                spec.policy.restart_on = value
+                    .split(',')
+                    .map(|rule| {
+                        let (kind, reaction) = rule.split_once(':').expect("cause:reaction");
+                        let reaction = match reaction {
+                            "never" => Reaction::Never,
+                            "always" => Reaction::Always,
+                            "backoff" => Reaction::Backoff,
+                            other => panic!("no reaction `{other}`"),
+                        };
+                        (EndKind::parse(kind).unwrap(), reaction)
+                    })
+                    .collect();
             }
             "kill_signal" => spec.stop.kill_signal = Signal::parse(value).unwrap(),
             "kill_timeout" => spec.stop.kill_timeout = span(value),

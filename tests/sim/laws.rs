@@ -200,6 +200,7 @@ impl Laws {
             | Action::Reply { .. }
             | Action::Flush { .. }
             | Action::Release { .. }
+            | Action::Report { .. }
             | Action::Bye => {}
         }
     }

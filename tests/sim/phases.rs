@@ -90,7 +90,7 @@ fn commands() -> Vec<Event> {
         Command::Resurrect,
         Command::Kill,
     ]);
-    commands.into_iter().map(asked).chain([term(), changed(), Event::Due]).collect()
+    commands.into_iter().map(asked).chain([term(), changed(), Event::ClockSet, Event::Due]).collect()
 }
 
 #[test]

@@ -12,12 +12,13 @@ use std::fmt;
 use stead::core::change::{self, Effect};
 use stead::core::clock::Millis;
 use stead::core::command::{Command, Terms};
+use stead::core::cron::Cron;
 use stead::core::event::ExitStatus;
 use stead::core::fleet::Fleet;
 use stead::core::instance::{Instance, Phase, Want};
 use stead::core::name::AppName;
 use stead::core::record::{NextAction, SpawnFailure};
-use stead::core::spec::{HealthCheck, KillMode, Need, Policy, Probe, Readiness, Signal, Spec, Stop};
+use stead::core::spec::{EndKind, HealthCheck, KillMode, Need, Policy, Probe, Reaction, Readiness, Signal, Spec, Stop};
 use stead::core::watch::{WATCH_DELAY, Watch};
 
 /// Names such that one app's instance may be called as another app.
@@ -141,13 +142,24 @@ fn app() -> impl Strategy<Value = AppPlan> {
         select(vec![None, None, Some(100)]),
         select(vec![0, 1, 2, 3, 16]),
         select(vec![vec![], vec![3]]),
+        select(vec![None, None, None, Some("* * * * *"), Some("*/7 * * * * *"), Some("@daily")]),
+        select(vec![0, 0, 300]),
+        select(vec![
+            vec![],
+            vec![],
+            vec![("exit-code", Reaction::Backoff), ("3", Reaction::Never)],
+            vec![("signal", Reaction::Always), ("success", Reaction::Never)],
+        ]),
     )
-        .prop_map(|(autorestart, delay, exp, max_restarts, codes)| Policy {
+        .prop_map(|(autorestart, delay, exp, max_restarts, codes, cron, jitter, rules)| Policy {
             autorestart,
             restart_delay: Millis(delay),
             exp_backoff_restart_delay: exp.map(Millis),
             max_restarts,
             stop_exit_codes: codes.into_iter().collect(),
+            cron_restart: cron.map(|line| Cron::parse(line).unwrap()),
+            jitter: Millis(jitter),
+            restart_on: rules.into_iter().map(|(kind, what)| (EndKind::parse(kind).unwrap(), what)).collect(),
             ..Policy::default()
         });
     let stop = (select(vec![100, 1_600]), select(vec![KillMode::Tree, KillMode::Mixed, KillMode::Main]))
@@ -454,7 +466,11 @@ proptest! {
 proptest! {
     #![proptest_config(config(5))]
     #[test]
-    fn steps_of_the_wall_clock_change_nothing(plan in plan(), steps in vec(-10_000_000..10_000_000i64, 25)) {
+    fn steps_of_the_wall_clock_change_nothing_but_times_of_cron(
+        mut plan in plan(),
+        steps in vec(-10_000_000..10_000_000i64, 25),
+    ) {
+        plan.apps.iter_mut().for_each(|app| app.policy.cron_restart = None);
         prop_assert_eq!(live(&plan, &steps).transcript, live(&plan, &[]).transcript);
     }
 }

@@ -58,6 +58,7 @@ pub fn event(event: &Event, shown: impl Fn(RunId) -> String) -> String {
         Event::Finished { run, .. } => format!("{} finished", shown(*run)),
         Event::Changed { app, path } => format!("{path} of {app} changed"),
         Event::Term { .. } => "SIGTERM to stead".into(),
+        Event::ClockSet => "the clock is set".into(),
         Event::Due => "due".into(),
     }
 }
@@ -102,6 +103,7 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
         Action::Reply { ticket: to, result } => format!("answer {}: {}", ticket(*to), answer(result)),
         Action::Flush { ids, .. } => format!("flush the logs of {}", ids.len()),
         Action::Release { app } => format!("release {app}"),
+        Action::Report { instance, text } => format!("report of {instance}: {text}"),
         Action::Bye => "bye".into(),
     }
 }

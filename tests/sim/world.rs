@@ -11,6 +11,7 @@ use std::fmt::Write;
 use stead::core::action::{Action, Line, To};
 use stead::core::clock::{Millis, Mono, Now, Wall};
 use stead::core::command::{Asked, Change, ChangeKind, Command, Origin, Refusal, Reply, Terms};
+use stead::core::cron::Calendar;
 use stead::core::event::{Event, Facts};
 use stead::core::fleet::Fleet;
 use stead::core::instance::Want;
@@ -241,6 +242,7 @@ impl World {
     /// The wall clock steps; nothing else does.
     pub fn wall_steps(&mut self, by: i64) {
         self.now.wall = Wall(self.now.wall.0 + by);
+        self.handle("the clock is set", Event::ClockSet);
     }
 
     /// A note of the story itself.
@@ -319,7 +321,7 @@ impl World {
     fn handle(&mut self, heading: &str, event: Event) {
         let Some(fleet) = &mut self.fleet else { return };
         let actions = fleet.handle(self.now, event);
-        if heading != "due" || !actions.is_empty() {
+        if !matches!(heading, "due" | "the clock is set") || !actions.is_empty() {
             self.say(heading);
         }
         self.perform(actions);
@@ -381,7 +383,7 @@ impl World {
             }
             Action::Reply { ticket, result } => self.answer(ticket, &result),
             Action::Flush { ticket, .. } => self.answer(ticket, &Ok(Reply::default())),
-            Action::Release { .. } => {}
+            Action::Release { .. } | Action::Report { .. } => {}
             Action::Bye => {
                 self.laws.bye(&self.kernel, &self.transcript);
                 self.fleet = None;
@@ -423,6 +425,7 @@ impl World {
             boot_id: self.boot_id(),
             highest_run: self.kernel.highest,
             held: self.kernel.inventory(),
+            calendar: Calendar::default(),
             tails: tails(self.disk.journal.iter().cloned())
                 .into_iter()
                 .map(|(id, Tail { last, last_end, open })| {

@@ -4,8 +4,11 @@ use super::super::attributes::{ATTRIBUTES, Standing};
 use super::super::ecosystem;
 use super::*;
 use crate::core::clock::Millis;
+use crate::core::cron::Cron;
+use crate::core::record::Cause;
 use crate::core::spec::{
-    Bytes, HealthCheck, KillMode, Limit, Listen, Logs, Policy, Probe, Readiness, Resource, Signal, Stop,
+    Bytes, EndKind, HealthCheck, KillMode, Limit, Listen, Logs, Policy, Probe, Reaction, Readiness, Resource, Signal,
+    Stop,
 };
 use crate::core::watch::{WATCH_DELAY, Watch};
 use serde_json::json;
@@ -169,7 +172,7 @@ fn instances_are_counted_from_the_cpus() {
 fn the_policy_is_read() {
     let world = World::new();
     let spec = world.app(
-        "namespace: jobs\nautostart: false\nautorestart: 'false'\nrestart_delay: 100\nexpBackoffRestartDelay: 200\nmin_uptime: 10s\nmax_restarts: 3\nstop_exit_codes: [0, 143]\nkill_signal: term\nkill_timeout: 5s\ntreekill: false\nnice: -5\ninstance_var: N",
+        "namespace: jobs\nautostart: false\nautorestart: 'false'\nrestart_delay: 100\nexpBackoffRestartDelay: 200\nmin_uptime: 10s\nmax_restarts: 3\nstop_exit_codes: [0, 143]\ncron: TZ=UTC  @daily\njitter: 500ms\nrestart_on: {exit_code: backoff, 3: never, success: always}\nkill_signal: term\nkill_timeout: 5s\ntreekill: false\nnice: -5\ninstance_var: N",
     );
     assert_eq!(
         spec.policy,
@@ -180,6 +183,13 @@ fn the_policy_is_read() {
             min_uptime: Millis(10_000),
             max_restarts: 3,
             stop_exit_codes: BTreeSet::from([0, 143]),
+            cron_restart: Some(Cron::parse("TZ=UTC  @daily").unwrap()),
+            jitter: Millis(500),
+            restart_on: BTreeMap::from([
+                (EndKind::Code(3), Reaction::Never),
+                (EndKind::Cause(Cause::ExitCode), Reaction::Backoff),
+                (EndKind::Cause(Cause::Success), Reaction::Always),
+            ]),
         }
     );
     assert_eq!(spec.stop, Stop { kill_signal: Signal::TERM, kill_timeout: Millis(5000), kill_mode: KillMode::Main });
@@ -296,7 +306,7 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
         [
             "ecosystem.yaml:2: apps[0].jitter: `jitter` is not supported yet and is ignored (of a, c)",
             "ecosystem.yaml:2: apps[0].vizion: `pmx`, `vizion`, `windowsHide` mean nothing to stead and are ignored",
-            "ecosystem.yaml:3: apps[1].cron: `cron_restart` is not supported yet and is ignored (of b)",
+            "ecosystem.yaml:3: apps[1].wait_ready: `wait_ready` is not supported yet and is ignored (of b)",
             "ecosystem.yaml:5: deploy: PM2's deployment is not stead's and is ignored",
             "ecosystem.yaml:7: notify: `notify` is not supported yet and is ignored",
         ]
