@@ -75,7 +75,8 @@ fn shown(path: &str) -> &str {
 }
 
 fn effect(path: &str) -> Effect {
-    let live = ["policy.", "namespace", "autostart", "script", "instances", "max_memory_restart", "health."];
+    let live =
+        ["policy.", "namespace", "autostart", "script", "instances", "max_memory_restart", "journal_keep", "health."];
     if live.iter().any(|field| path.starts_with(field)) { Effect::Live } else { Effect::Restart }
 }
 

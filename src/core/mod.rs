@@ -4,6 +4,7 @@
 //! after another), [`fleet`] (all of them).
 
 pub mod action;
+pub mod advice;
 mod ask;
 pub mod backoff;
 pub mod cause;
@@ -28,3 +29,4 @@ pub mod traceback;
 pub mod trend;
 pub mod view;
 mod wait;
+pub mod why;

@@ -43,6 +43,15 @@ pub struct Spec {
     pub health: HealthRules,
     /// Sockets that every run inherits from fd 3 on, in this order.
     pub listen: Vec<Listen>,
+    /// Exit records that are kept.
+    #[serde(default = "journal_keep")]
+    pub journal_keep: u32,
+}
+
+/// Exit records that are kept of an app that says nothing of it.
+#[must_use]
+pub fn journal_keep() -> u32 {
+    1000
 }
 
 /// What the whole tree may take of the machine.
@@ -120,6 +129,7 @@ impl Spec {
             allowance: Allowance::default(),
             health: HealthRules::default(),
             listen: Vec::new(),
+            journal_keep: journal_keep(),
         }
     }
 

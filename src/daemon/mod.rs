@@ -18,6 +18,7 @@ mod store;
 mod trace;
 mod tree;
 mod views;
+mod why;
 
 pub use driver::{End, run};
 pub use trace::{Format, begin as begin_log};

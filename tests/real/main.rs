@@ -16,3 +16,4 @@ mod recovery;
 mod start_and_stop;
 mod text;
 mod verbs;
+mod why;
