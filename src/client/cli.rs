@@ -303,16 +303,35 @@ pub struct DescribeArgs {
 
 /// `stead why`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Without NAME: a line for each app that ended and nobody asked for it, the worst first.
+What is asked narrows the records and the table of causes; the sums in the first line
+always tell of all ends since the last `stead reset`. Parts hold together:
+
+  stead why flask-app --cause oom-kill,exit-code --since 1h
+  stead why flask-app --last 20
+  stead why flask-app#3             this run alone
+
+docs/causes.md explains each cause.")]
 pub struct WhyArgs {
-    /// App, instance, namespace, id, or `all`
+    /// App, instance, namespace, id, `all`, or a run such as flask-app#3
     #[arg(value_name = "NAME")]
-    pub target: String,
-    /// For programs: an object; an array where NAME means several apps
+    pub target: Option<String>,
+    /// For programs: an object; an array where NAME means several apps or is not given
     #[arg(long, short)]
     pub json: bool,
-    /// So many of the newest runs [default: 5; with --json all]
+    /// So many of the newest ends in full [default: 1, and five more in a line each; with --json all]
     #[arg(long, value_name = "N")]
     pub last: Option<usize>,
+    /// Only what ended since then: a span (30m, 1h, 2d), a date, or a date and time of day
+    #[arg(long, value_name = "1h|DATE")]
+    pub since: Option<String>,
+    /// Only what ended by this cause; several with commas between them
+    #[arg(long, value_name = "CAUSE", value_delimiter = ',')]
+    pub cause: Vec<String>,
+    /// Only this run: flask-app#3, or 3 of NAME
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
 }
 
 /// `stead health`.

@@ -9,12 +9,15 @@ use super::surroundings::Surroundings;
 use super::value::{self, boolean, integer, span, text, wanted, word};
 use crate::core::clock::Millis;
 use crate::core::name::AppName;
-use crate::core::spec::{KillMode, Listen, Policy, Signal, Spec, Stop};
+use crate::core::spec::{self, KillMode, Listen, Policy, Signal, Spec, Stop};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// More instances of one app are a slip of the pen.
 const MAX_INSTANCES: u32 = 1000;
+
+/// Beyond it `stead why` would take seconds.
+const MAX_JOURNAL_KEEP: i64 = 1_000_000;
 
 /// Where the attributes come from.
 pub(super) struct Source<'a> {
@@ -198,6 +201,9 @@ impl<'a> App<'a> {
             health: self.health(),
             watch: self.watch(cwd.as_deref()),
             listen: listen.iter().map(|(listen, _)| listen.clone()).collect(),
+            journal_keep: self
+                .get("journal_keep", |node| integer(node, 1, MAX_JOURNAL_KEEP))
+                .map_or_else(spec::journal_keep, |keep| keep as u32),
             env: program.as_ref().map_or_else(|| env.clone(), |program| program.env(env.clone())),
             command: program.map(|program| program.command).unwrap_or_default(),
             cwd: cwd.unwrap_or_default(),

@@ -114,7 +114,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("oom_score_adj", &[], "0", Used, "how readily the kernel kills it"),
     attribute("cpu_max", &[], "none", Used, "the share of CPU time"),
     attribute("pids_max", &[], "none", Used, "how many processes"),
-    attribute("journal_keep", &[], "1000", Later, "how many exit records are kept"),
+    attribute("journal_keep", &[], "1000", Used, "how many exit records are kept for `stead why`; its counts are never lost"),
     attribute("log_max_age", &[], "none", Later, "rotated logs older than this are removed"),
     attribute("log_type", &[], "raw", Later, "PM2's logs in JSON"),
     attribute("no_new_privileges", &[], "false", Later, "no setuid programs"),

@@ -95,6 +95,7 @@ fn effect(path: &str) -> Effect {
         "script",
         "instances",
         "max_memory_restart",
+        "journal_keep",
         "health.",
         "watch",
         "depends_on",

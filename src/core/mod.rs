@@ -4,6 +4,7 @@
 //! after another), [`fleet`] (all of them).
 
 pub mod action;
+pub mod advice;
 mod ask;
 pub mod backoff;
 pub mod cause;
@@ -35,3 +36,4 @@ pub mod trend;
 pub mod view;
 mod wait;
 pub mod watch;
+pub mod why;

@@ -2,6 +2,7 @@
 
 use super::clock::{Millis, Wall};
 use super::exit_code::Meaning;
+use super::name::nearest;
 use super::spec::Signal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +45,36 @@ impl Cause {
         Cause::SpawnFailed,
         Cause::Lost,
     ];
+
+    pub const ALL: [Cause; 17] = [
+        Cause::Success,
+        Cause::ExitCode,
+        Cause::Signal,
+        Cause::CoreDump,
+        Cause::MemoryCap,
+        Cause::OomKill,
+        Cause::OomKillHost,
+        Cause::HealthCheck,
+        Cause::StartTimeout,
+        Cause::SpawnFailed,
+        Cause::Lost,
+        Cause::Manual,
+        Cause::Reload,
+        Cause::ConfigChange,
+        Cause::Cron,
+        Cause::Watch,
+        Cause::Shutdown,
+    ];
+
+    /// The cause of that word; `_` is as good as `-`.
+    ///
+    /// # Errors
+    /// The nearest word, where one is near.
+    pub fn parse(text: &str) -> Result<Cause, Option<&'static str>> {
+        let word = text.trim().to_ascii_lowercase().replace('_', "-");
+        let found = Cause::ALL.into_iter().find(|cause| cause.word() == word);
+        found.ok_or_else(|| nearest(&word, Cause::ALL.map(Cause::word)))
+    }
 
     /// The word in JSON and on the screen.
     #[must_use]
@@ -251,6 +282,19 @@ pub enum NextAction {
     Delete,
 }
 
+impl NextAction {
+    /// The word in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            NextAction::Restart => "restart",
+            NextAction::Stop => "stop",
+            NextAction::GiveUp => "give-up",
+            NextAction::Delete => "delete",
+        }
+    }
+}
+
 /// What has been counted since the last `reset`. It is written with every line of the journal, so that the last line is enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -343,5 +387,39 @@ impl Tally {
         sum.by_cause = rows.into_values().collect();
         sum.by_cause.sort_by_key(|row| std::cmp::Reverse((row.count, row.last_at)));
         sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_known_by_its_word() {
+        for (at, cause) in Cause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, at, "ALL is whole, and in order");
+            assert_eq!(Cause::parse(cause.word()), Ok(cause));
+            assert_eq!(serde_json::to_value(cause).unwrap(), cause.word());
+        }
+        assert_eq!(Cause::Shutdown as usize + 1, Cause::ALL.len());
+        assert_eq!(Cause::parse("OOM_KILL"), Ok(Cause::OomKill));
+        assert_eq!(Cause::parse("oomkill"), Err(Some("oom-kill")));
+        assert_eq!(Cause::parse("memory-cpa"), Err(Some("memory-cap")));
+        assert_eq!(Cause::parse("zzz"), Err(None));
+    }
+
+    #[test]
+    fn every_cause_has_a_section_in_its_page() {
+        let page = include_str!("../../docs/causes.md");
+        for cause in Cause::ALL {
+            let title = format!("\n### `{}`\n", cause.word());
+            let section = page.split_once(&title).map(|(_, rest)| rest.split("\n#").next().unwrap_or_default());
+            let section = section.unwrap_or_else(|| panic!("docs/causes.md has no section {}", cause.word()));
+            for part in ["**Certain:**", "**Do:**"] {
+                assert!(section.contains(part), "{} says nothing under {part}", cause.word());
+            }
+        }
+        let sections = page.lines().filter(|line| line.starts_with("### ")).count();
+        assert_eq!(sections, Cause::ALL.len(), "a section of a cause that is none");
     }
 }

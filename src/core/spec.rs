@@ -54,6 +54,15 @@ pub struct Spec {
     /// Files whose change restarts it.
     #[serde(default)]
     pub watch: Option<Watch>,
+    /// Exit records that are kept.
+    #[serde(default = "journal_keep")]
+    pub journal_keep: u32,
+}
+
+/// Exit records that are kept of an app that says nothing of it.
+#[must_use]
+pub fn journal_keep() -> u32 {
+    1000
 }
 
 /// What the whole tree may take of the machine.
@@ -134,6 +143,7 @@ impl Spec {
             health: HealthRules::default(),
             listen: Vec::new(),
             watch: None,
+            journal_keep: journal_keep(),
         }
     }
 

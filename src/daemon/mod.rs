@@ -21,6 +21,7 @@ mod trace;
 mod tree;
 mod views;
 mod watch;
+mod why;
 
 pub use driver::{End, run};
 pub use trace::{Format, begin as begin_log};

@@ -17,19 +17,21 @@ use super::store::Store;
 use super::tree::Runs;
 use super::views::{self, Meter, Usage};
 use super::watch::{self, Watcher};
+use super::why;
 use crate::core::action::{Action, Order, To};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
 use crate::core::event::{Event, Exit, ExitStatus, Facts, Killer};
 use crate::core::fleet::Fleet;
-use crate::core::instance::{Phase, Want};
+use crate::core::instance::{Instance, Phase, Want};
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::probe::Outcome;
-use crate::core::record::{Actor, ChildEnd, LockHolder, SpawnFailure, Tally};
-use crate::core::spec::{Env, Listen, OomPolicy, Probe, Signal, Spec};
+use crate::core::record::{Actor, ChildEnd, Evidence, LockHolder, Record, SpawnFailure, Tally};
+use crate::core::spec::{self, Env, Listen, OomPolicy, Probe, Signal, Spec};
 use crate::core::traceback::{self, Standing, Traceback};
 use crate::core::trend::Trend;
-use crate::core::view::{Description, InstanceView, Pong, WhyView};
+use crate::core::view::{Description, InstanceView, LogMark, Pong, RunView, WhyView};
+use crate::core::why::Filter;
 use crate::core::{database as sqlite, hint, secret};
 use crate::keeper::message::{FromDaemon, FromKeeper, Orphan};
 use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
@@ -42,6 +44,7 @@ use crate::os::{clock, file, process, socket};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -315,6 +318,7 @@ impl Daemon {
             self.envelopes.insert(run, envelope);
             // One that is still starting is told of again, with its descriptors.
             if let (Some(pid), Some(pidfd)) = (pid, ends.pidfd) {
+                tracing::info!(run = self.shown(run), pid, "taken over");
                 let leaf = self.site.serves().then(|| Leaf::found(&self.site, &name));
                 if let Some(leaf) = leaf.filter(Leaf::exists) {
                     self.leaves.insert(run, leaf);
@@ -372,8 +376,8 @@ impl Daemon {
 
     /// With every beat: what could not be written is tried again.
     pub fn tick(&mut self) {
-        if self.journal.is_behind() && self.journal.flush().is_ok() {
-            tracing::info!("the journal can be written again");
+        if self.journal.is_behind() {
+            self.journal.flush();
         }
         if self.unwritten {
             self.persist();
@@ -494,7 +498,11 @@ impl Daemon {
                 }
                 Action::Journal { app, line } => {
                     log_line(&line);
-                    self.journal.write(&app, &line);
+                    let keep = self.fleet.app(&app).map_or_else(spec::journal_keep, |app| app.spec.journal_keep);
+                    let begun = clock::precise();
+                    self.journal.write(&app, &line, keep);
+                    let micros = (clock::precise() - begun).as_micros() as u64;
+                    tracing::debug!(run = format!("{}#{}", line.instance, line.seq), micros, "journaled");
                 }
                 Action::Forget { run } => {
                     self.say(&FromDaemon::Forget { run });
@@ -621,6 +629,8 @@ impl Daemon {
         let now = clock::now();
         let result = match question {
             Question::Command { request, actor } => {
+                let Actor { uid, pid, command } = &actor;
+                tracing::info!(command, uid, pid, "asked");
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 self.waiting.insert(ticket, answer);
@@ -638,7 +648,11 @@ impl Daemon {
             })),
             Question::List => Ok(json(&self.list(now))),
             Question::Describe { target, show_env } => self.describe(now, &target, show_env),
-            Question::Why { target, last } => self.why(target, last),
+            Question::Runs { target } => self.runs(&target),
+            Question::Why { target, filter, last } => match self.fleet.targets(&[target]) {
+                Ok(ids) => return self.why(&ids, &filter, last, answer),
+                Err(refusal) => Err(refusal),
+            },
             Question::Health => Ok(json(&self.health(now))),
             Question::Trend { target } => match self.charted(target) {
                 Ok(of) => return self.tell_trends(of, answer),
@@ -688,6 +702,7 @@ impl Daemon {
 
     fn spawn(&mut self, order: Order) {
         let run = order.run;
+        tracing::info!(run = format!("{}#{}", order.note.instance, order.note.seq), app = %order.spec.name, "starts");
         match self.prepare(&order) {
             Ok((mut plan, envelope)) => {
                 let note = serde_json::to_string(&envelope).unwrap_or_default();
@@ -1045,39 +1060,54 @@ impl Daemon {
         Ok(json(&described))
     }
 
-    fn why(&self, target: Option<String>, last: Option<usize>) -> Answer {
-        let ids: Vec<Id> = match target {
-            Some(target) => self.fleet.targets(&[target])?,
-            None => self.fleet.instances().map(|one| one.id).collect(),
-        };
-        let mut apps: BTreeMap<AppName, Vec<Id>> = BTreeMap::new();
-        for id in ids {
-            if let Some(one) = self.fleet.instance(id) {
-                apps.entry(one.app.clone()).or_default().push(id);
-            }
+    /// Answered by a thread of its own: a long journal is read for longer than anybody may wait for the loop.
+    fn why(&self, ids: &[Id], filter: &Filter, last: Option<usize>, answer: oneshot::Sender<Answer>) {
+        let mut apps: BTreeMap<AppName, Vec<&Instance>> = BTreeMap::new();
+        for one in ids.iter().filter_map(|id| self.fleet.instance(*id)) {
+            apps.entry(one.app.clone()).or_default().push(one);
         }
-        let views: Vec<WhyView> = apps
+        let asked: Vec<why::Asked> = apps
             .into_iter()
-            .map(|(app, ids)| {
-                let members: Vec<_> = ids.iter().filter_map(|id| self.fleet.instance(*id)).collect();
+            .filter_map(|(app, members)| {
+                let spec = self.fleet.app(&app)?.spec.clone();
                 let whole = self.fleet.instances().filter(|one| one.app == app).count() == members.len();
-                let tally = Tally::merged(members.iter().map(|one| &one.tally));
                 let names: Vec<&str> = members.iter().map(|one| one.name.as_str()).collect();
-                let mut records = self.journal.records(&app);
-                records.retain(|record| names.contains(&record.instance.as_str()));
-                records.truncate(last.unwrap_or(usize::MAX));
-                WhyView {
+                Some(why::Asked {
                     name: if whole { app.to_string() } else { names.join(", ") },
-                    total: tally.total,
-                    planned: tally.planned,
-                    unplanned: tally.unplanned,
-                    since: tally.since,
-                    by_cause: tally.by_cause,
-                    records,
-                }
+                    ids: members.iter().map(|one| (one.id, one.name.clone())).collect(),
+                    tally: Tally::merged(members.iter().map(|one| &one.tally)),
+                    journal: self.journal.reader(&app, spec.journal_keep),
+                    spec,
+                    filter: filter.clone(),
+                    last,
+                })
             })
             .collect();
-        Ok(json(&views))
+        tokio::task::spawn_blocking(move || {
+            let views: Vec<WhyView> = asked.iter().map(why::Asked::answer).collect();
+            let _ = answer.send(Ok(json(&views)));
+        });
+    }
+
+    /// The runs whose output is followed. Cheap: nothing of the machine is looked at.
+    fn runs(&self, target: &str) -> Answer {
+        let ids = self.fleet.targets(&[target.to_owned()])?;
+        let view = |one: &Instance| {
+            let envelope = one.run().and_then(|run| self.envelopes.get(&run.id));
+            let files = self.files(one.id).unwrap_or_default();
+            let mark = |path: &Option<PathBuf>, mark: &link::Mark| {
+                let (ino, offset) = (mark.ino, mark.offset);
+                path.clone().map(|path| LogMark { path, ino, offset })
+            };
+            let marks = envelope.map(|envelope| &envelope.marks);
+            let files = marks.map(|marks| [mark(&files.out, &marks.out), mark(&files.err, &marks.err)]);
+            RunView {
+                name: one.name.clone(),
+                files: files.into_iter().flatten().flatten().collect(),
+                last_exit: one.last.as_deref().map(|record| Record { evidence: Evidence::default(), ..record.clone() }),
+            }
+        };
+        Ok(json(&ids.iter().filter_map(|id| self.fleet.instance(*id)).map(view).collect::<Vec<_>>()))
     }
 
     pub(super) fn files(&self, id: Id) -> Option<super::output::Files> {
@@ -1163,13 +1193,16 @@ fn log_line(line: &crate::core::action::Line) {
     match &line.entry {
         Entry::Start { pid, .. } => tracing::info!(run, pid, "runs"),
         Entry::End { record, .. } => {
-            let next = record.next.action;
+            let next = &record.next;
             tracing::info!(
                 run,
+                pid = record.pid,
                 cause = record.cause.word(),
                 planned = record.planned,
                 summary = record.summary,
-                ?next,
+                next = next.action.word(),
+                delay_ms = next.delay_ms.map(|delay| delay.0),
+                reason = next.reason,
                 "ended"
             );
         }

@@ -139,6 +139,9 @@ const WHY: Form = Object(&[
     ("since", Maybe(&Time)),
     ("by_cause", Anything),
     ("records", Anything),
+    ("advice", Anything),
+    ("loops", Anything),
+    ("notes", Texts),
 ]);
 
 const BY_CAUSE: Form = Object(&[

@@ -20,3 +20,4 @@ mod start_and_stop;
 mod text;
 mod verbs;
 mod watch;
+mod why;
