@@ -61,7 +61,7 @@ fn is_secret(path: &str) -> bool {
 
 /// The name that the ecosystem file has for a field.
 fn shown(path: &str) -> &str {
-    path.strip_prefix("policy.").or_else(|| path.strip_prefix("stop.")).unwrap_or(match path {
+    ["policy.", "stop.", "reload."].iter().find_map(|part| path.strip_prefix(part)).unwrap_or(match path {
         "logs.out" => "out_file",
         "logs.err" => "error_file",
         "logs.combined" => "log_file",
@@ -75,7 +75,7 @@ fn shown(path: &str) -> &str {
 }
 
 fn effect(path: &str) -> Effect {
-    let live = ["policy.", "namespace", "autostart", "script", "instances", "max_memory_restart"];
+    let live = ["policy.", "reload.", "namespace", "autostart", "script", "instances", "max_memory_restart"];
     if live.iter().any(|field| path.starts_with(field)) { Effect::Live } else { Effect::Restart }
 }
 

@@ -122,7 +122,7 @@ pub enum Grounds {
 pub struct Intent {
     pub why: Why,
     pub since: Mono,
-    /// When SIGKILL follows.
+    /// When SIGKILL follows, or the kill signal where only the reload signal was sent.
     pub kill_at: Mono,
     pub sent: Sent,
     /// Of a stop for the cap.
@@ -136,6 +136,8 @@ pub struct Intent {
 pub enum Sent {
     /// The intent is written down, the signal is not sent yet: who finds this after a crash sends it.
     Nothing,
+    /// To the old run of a reload, which may take `reload_timeout`; the kill signal follows at `kill_at`.
+    ReloadSignal,
     KillSignal,
     SigKill,
 }
@@ -150,4 +152,7 @@ pub struct RunNote {
     /// Of the wish that it was started with.
     pub revision: u32,
     pub intent: Option<Intent>,
+    /// It was started beside the main run, to take its place.
+    #[serde(default)]
+    pub reload: Option<Why>,
 }

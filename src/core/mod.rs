@@ -19,6 +19,7 @@ pub mod log_name;
 pub mod name;
 pub mod record;
 pub mod recover;
+pub mod reload;
 pub mod signature;
 pub mod spec;
 mod target;

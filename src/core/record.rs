@@ -193,6 +193,8 @@ pub enum NextAction {
     Stop,
     GiveUp,
     Delete,
+    /// It was one of the two runs of a reload, and the other one stays.
+    RunsOn,
 }
 
 /// What has been counted since the last `reset`. It is written with every line of the journal, so that the last line is enough.

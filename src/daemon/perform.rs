@@ -17,6 +17,7 @@ use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
 use crate::core::event::{Event, ExitStatus, Facts};
 use crate::core::fleet::Fleet;
+use crate::core::instance::Phase;
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::record::{Actor, SpawnFailure, Tally};
 use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
@@ -132,7 +133,7 @@ impl Daemon {
     /// Takes over the descriptors of the runs that the keeper holds.
     pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
         for (run, (envelope, ends)) in ends {
-            let pid = self.fleet.instance_of(run).and_then(held_pid);
+            let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
             let name = leaf::name(&envelope.core.instance, run.0);
             self.envelopes.insert(run, envelope);
             // One that is still starting is told of again, with its descriptors.
@@ -163,7 +164,7 @@ impl Daemon {
 
     /// The wish that a run was started with.
     fn spec_of(&self, run: RunId) -> Option<Arc<Spec>> {
-        Some(self.fleet.instance_of(run)?.run()?.spec.clone())
+        Some(self.fleet.instance_of(run)?.phase_of(run)?.run()?.spec.clone())
     }
 
     /// When something is to be done without anything having happened.
@@ -226,7 +227,8 @@ impl Daemon {
     fn follow_limits(&mut self) {
         let now = clock::now().mono;
         for one in self.fleet.instances() {
-            if let (Some(run), Some(app)) = (one.run(), self.fleet.app(&one.app)) {
+            let Some(app) = self.fleet.app(&one.app) else { continue };
+            for run in one.runs() {
                 let allowed = allowed(&app.spec);
                 let cap = app.spec.max_memory_restart.map(|cap| cap.0);
                 self.memory.limit(run.id, cap, allowed.wall, allowed.swap, now);
@@ -612,7 +614,8 @@ impl Daemon {
         let tail = self.envelopes.get(&run).map(|envelope| self.output.stderr_tail(run, envelope.marks.err));
         let mut tail = tail.unwrap_or_default();
         // Only a run that exited with a code can have ended by an exception: for all others the search is saved.
-        let spec = self.spec_of(run).filter(|_| self.fleet.instance_of(run).is_some_and(exited_with_a_code));
+        let phase = self.fleet.instance_of(run).and_then(|one| one.phase_of(run));
+        let spec = self.spec_of(run).filter(|_| phase.is_some_and(exited_with_a_code));
         let found = spec.and_then(|spec| traceback::last_exception(&tail, &spec.cwd));
         // What by its own words ended less than the process did not end the run.
         let exception = found.filter(|found| found.standing != Standing::Aside).map(|found| found.exception);
@@ -756,14 +759,12 @@ fn shown(envelope: &Envelope) -> String {
     format!("{}#{}", envelope.core.instance, envelope.core.seq)
 }
 
-fn exited_with_a_code(one: &crate::core::instance::Instance) -> bool {
-    use crate::core::instance::Phase;
-    matches!(&one.phase, Phase::Ending { exit, .. } if matches!(exit.status, ExitStatus::Code(code) if code != 0))
+fn exited_with_a_code(phase: &Phase) -> bool {
+    matches!(phase, Phase::Ending { exit, .. } if matches!(exit.status, ExitStatus::Code(code) if code != 0))
 }
 
-fn held_pid(one: &crate::core::instance::Instance) -> Option<i32> {
-    use crate::core::instance::Phase;
-    match &one.phase {
+fn held_pid(phase: &Phase) -> Option<i32> {
+    match phase {
         Phase::Online { pid, .. } | Phase::Stopping { pid, .. } | Phase::Ending { pid, .. } => Some(*pid),
         Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued | Phase::Starting { .. } => None,
     }

@@ -5,8 +5,9 @@ use super::tree::Runs;
 use crate::core::backoff;
 use crate::core::clock::{Mono, Now};
 use crate::core::fleet::Fleet;
-use crate::core::instance::{Instance, Phase, Want};
+use crate::core::instance::{Instance, Part, Phase, Want};
 use crate::core::name::RunId;
+use crate::core::reload::Beside;
 use crate::core::view::{InstanceView, ProcessView};
 use crate::os::cgroup::site::Site;
 use crate::os::process::{self, Snapshot};
@@ -49,7 +50,7 @@ impl Meter {
         let (snapshot, trees) = runs.all(keeper);
         self.looks.retain(|run, _| trees.contains_key(run));
         let begun: BTreeMap<RunId, Mono> =
-            fleet.instances().filter_map(|one| one.run()).map(|life| (life.id, life.started.mono)).collect();
+            fleet.instances().flat_map(Instance::runs).map(|life| (life.id, life.started.mono)).collect();
         let mut usages = BTreeMap::new();
         for (run, tree) in trees {
             let ticks = tree.iter().filter_map(|pid| snapshot.get(*pid)).map(|stat| stat.cpu_ticks).sum();
@@ -130,11 +131,20 @@ pub fn tree(runs: &Runs, keeper: i32, run: RunId) -> Vec<ProcessView> {
         .collect()
 }
 
-/// Why it waits, or why it gave up.
+/// Why it waits, why it gave up, or what the other run of a reload is doing.
 #[must_use]
 pub fn reason(one: &Instance) -> Option<String> {
-    match &one.phase {
-        Phase::Waiting { reason, .. } | Phase::Errored { reason } => Some(reason.clone()),
-        _ => None,
+    match (&one.phase, &one.beside) {
+        (Phase::Waiting { reason, .. } | Phase::Errored { reason }, _) => Some(reason.clone()),
+        (_, Some(Beside::Awaited { .. })) => Some("waits for its turn to be reloaded".into()),
+        (_, Some(Beside::Living(phase))) => {
+            let run = phase.run()?;
+            let shown = format!("{}#{}", one.name, run.seq);
+            Some(match &run.part {
+                Part::Predecessor => format!("reloaded; {shown} ends what it has begun"),
+                Part::Main | Part::Successor { .. } => format!("is being reloaded; {shown} starts beside it"),
+            })
+        }
+        (_, None) => None,
     }
 }

@@ -5,7 +5,7 @@ use stead::core::clock::Millis;
 use stead::core::event::ExitStatus;
 use stead::core::name::AppName;
 use stead::core::record::SpawnFailure;
-use stead::core::spec::{Bytes, KillMode, Signal, Spec};
+use stead::core::spec::{Bytes, KillMode, Listen, Signal, Spec};
 
 /// An app that wishes nothing special.
 pub fn plain(name: &str) -> Spec {
@@ -37,6 +37,9 @@ pub fn spec(text: &str) -> Spec {
                 spec.policy.stop_exit_codes = value.split(',').map(|code| code.parse().unwrap()).collect();
             }
             "kill_signal" => spec.stop.kill_signal = Signal::parse(value).unwrap(),
+            "reload_signal" => spec.reload.reload_signal = Signal::parse(value).unwrap(),
+            "reload_timeout" => spec.reload.reload_timeout = span(value),
+            "listen" => spec.listen = vec![Listen::Tcp(value.into())],
             "kill_timeout" => spec.stop.kill_timeout = span(value),
             "kill_mode" => {
                 spec.stop.kill_mode = match value {

@@ -16,7 +16,7 @@ use stead::core::event::ExitStatus;
 use stead::core::fleet::Fleet;
 use stead::core::instance::{Instance, Phase, Want};
 use stead::core::record::{NextAction, SpawnFailure};
-use stead::core::spec::{KillMode, Policy, Signal, Spec, Stop};
+use stead::core::spec::{KillMode, Listen, Policy, Reload, Signal, Spec, Stop};
 
 /// Names such that one app's instance may be called as another app.
 const NAMES: [&str; 3] = ["api", "web", "api-1"];
@@ -46,6 +46,8 @@ struct AppPlan {
     autostart: bool,
     policy: Policy,
     stop: Stop,
+    listens: bool,
+    reload_timeout: u64,
     /// Of the first, second … run; later ones live.
     tempers: Vec<Temper>,
 }
@@ -138,14 +140,19 @@ fn app() -> impl Strategy<Value = AppPlan> {
         });
     let stop = (select(vec![100, 1_600]), select(vec![KillMode::Tree, KillMode::Mixed, KillMode::Main]))
         .prop_map(|(timeout, kill_mode)| Stop { kill_timeout: Millis(timeout), kill_mode, ..Stop::default() });
-    (select(vec![None, None, Some(1), Some(2), Some(3)]), prop::bool::weighted(0.85), policy, stop, vec(temper(), 0..6))
-        .prop_map(|(instances, autostart, policy, stop, tempers)| AppPlan {
+    let reload = (any::<bool>(), select(vec![0, 200, 3_000]));
+    let instances = select(vec![None, None, Some(1), Some(2), Some(3)]);
+    (instances, prop::bool::weighted(0.85), policy, stop, reload, vec(temper(), 0..6)).prop_map(
+        |(instances, autostart, policy, stop, (listens, reload_timeout), tempers)| AppPlan {
             instances,
             autostart,
             policy,
             stop,
+            listens,
+            reload_timeout,
             tempers,
-        })
+        },
+    )
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
@@ -155,7 +162,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => app().prop_map(Verb::Start),
         4 => app().prop_map(Verb::Stop),
         3 => app().prop_map(Verb::Restart),
-        1 => app().prop_map(Verb::Reload),
+        4 => app().prop_map(Verb::Reload),
         3 => app().prop_map(Verb::Delete),
         3 => (0..NAMES.len(), 1..5u32).prop_map(|(app, count)| Verb::Scale(app, count)),
         2 => app().prop_map(Verb::Reset),
@@ -263,6 +270,8 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
         autostart: app.autostart,
         policy: app.policy.clone(),
         stop: app.stop.clone(),
+        listen: if app.listens { vec![Listen::Tcp(":80".into())] } else { Vec::new() },
+        reload: Reload { reload_timeout: Millis(app.reload_timeout), ..Reload::default() },
         ..plain(name)
     }
 }
@@ -335,8 +344,14 @@ fn no_daemon_makes_a_difference(world: &mut World) {
                 other => format!("{other:?}"),
             };
             format!(
-                "{:?} {} {:?} {phase} seq {} {:?} {:?} {last:?}",
-                one.id, one.name, one.want, one.seq, one.tally, one.streak
+                "{:?} {} {:?} {phase} {:?} seq {} {:?} {:?} {last:?}",
+                one.id,
+                one.name,
+                one.want,
+                one.runs().map(|run| run.id).collect::<Vec<_>>(),
+                one.seq,
+                one.tally,
+                one.streak
             )
         };
         fleet.instances().filter(still).map(show).collect()

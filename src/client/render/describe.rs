@@ -141,6 +141,10 @@ fn spec(page: &mut Page<'_>, spec: &Spec) {
     if !spec.listen.is_empty() {
         let listen: Vec<String> = spec.listen.iter().map(ToString::to_string).collect();
         page.line("listens on", listen.join(", "));
+        let reload = &spec.reload;
+        let how =
+            format!("beside the old run, which gets {} and {} to end", reload.reload_signal, reload.reload_timeout);
+        page.line("reloaded", how);
     }
     if let Some(file) = &spec.pid_file {
         page.line("pid file", file.to_string_lossy());
