@@ -531,6 +531,7 @@ impl Instance {
             id: self.id,
             run,
             seq,
+            later: (self.last_run > run).then_some((self.last_run, self.seq)),
             tally: self.tally.clone(),
             streak: self.streak.clone(),
             entry,

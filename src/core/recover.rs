@@ -105,13 +105,13 @@ pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
     for line in lines {
         let tail = tails.entry(line.id).or_insert_with(|| Tail {
             last: line.clone(),
-            newest: (line.run, line.seq),
+            newest: (RunId(0), 0),
             last_end: None,
             to_follow: None,
             open: Vec::new(),
             ended: BTreeSet::new(),
         });
-        tail.newest = tail.newest.max((line.run, line.seq));
+        tail.newest = tail.newest.max(line.later.unwrap_or((line.run, line.seq)));
         match &line.entry {
             Entry::Start { .. } => {
                 tail.open.retain(|open| open.run != line.run);

@@ -351,6 +351,9 @@ impl Laws {
     fn journal(&mut self, line: &Line, kernel: &Kernel, fleet: &Fleet, story: &str) {
         let shown = format!("{}#{}", line.instance, line.seq);
         let count = self.counts.entry(line.id).or_default();
+        if let Some(life) = line.later.and_then(|(run, _)| self.lives.get_mut(&run)) {
+            life.mentioned = true;
+        }
         match &line.entry {
             Entry::Start { .. } => {
                 if let Some(life) = self.lives.get_mut(&line.run) {
