@@ -191,9 +191,9 @@ impl Instance {
     pub(super) fn patience_ended(&self, spec: &Spec, run: &Run, intent: &Intent, exit: &Exit) -> Option<String> {
         let reload = &spec.reload;
         let relieved = run.part == Part::Predecessor && intent.why.cause == Cause::Reload;
-        (relieved && reload.reload_timeout > Millis(0) && exit.at.mono - intent.since >= reload.reload_timeout).then(
-            || format!("; {} after {} it had not ended (reload_timeout)", reload.reload_timeout, reload.reload_signal),
-        )
+        let late = reload.reload_timeout > Millis(0) && exit.at.mono - intent.since >= reload.reload_timeout;
+        let said = format!("; {} did not end it within reload_timeout {}", reload.reload_signal, reload.reload_timeout);
+        (relieved && late).then_some(said)
     }
 
     /// What follows the end of the second run: nothing, for there is the other.

@@ -11,6 +11,7 @@ mod look;
 mod memory;
 mod policy;
 mod recovery;
+mod reload;
 mod start_and_stop;
 mod text;
 mod verbs;
