@@ -180,6 +180,8 @@ impl<'a> App<'a> {
             instance_var: self.get("instance_var", variable).unwrap_or_else(|| "NODE_APP_INSTANCE".into()),
             autostart: self.get("autostart", boolean).unwrap_or(true),
             policy: self.policy(),
+            readiness: self.readiness(),
+            depends_on: self.depends_on(),
             stop: self.stop(),
             reload: self.reload(!listen.is_empty()),
             identity: self.identity(),
@@ -322,7 +324,7 @@ impl<'a> App<'a> {
 
     /// PM2's numbers are milliseconds, which people forget.
     fn warn_of_seconds(&mut self) {
-        for name in ["kill_timeout", "reload_timeout", "restart_delay", "exp_backoff_restart_delay"] {
+        for name in ["kill_timeout", "reload_timeout", "restart_delay", "exp_backoff_restart_delay", "listen_timeout"] {
             if let Some(entry) = self.entry(name)
                 && let Value::Scalar { kind: Kind::Integer(number @ 1..=60), .. } = entry.value.value
             {

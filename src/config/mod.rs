@@ -16,6 +16,7 @@ mod node;
 mod problem;
 mod process;
 mod program;
+mod readiness;
 mod surroundings;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,11 @@ pub enum Action {
         to: To,
         signal: Signal,
     },
+    /// Ask a run how it is, by the health check of `spec`; answered by `Probed`.
+    Probe {
+        run: RunId,
+        spec: Arc<Spec>,
+    },
     /// Wait until the tree is empty (or, without `tree`, do not) and its output is in the logs; answered by `Finished`.
     Finish {
         run: RunId,

@@ -94,7 +94,7 @@ impl Fleet {
     ) -> Result<(), Refusal> {
         self.refuse_clashes(&specs)?;
         let before = self.wanted("");
-        let (mut ups, mut cycles, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ups, mut cycles, mut leaving, mut checked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for spec in specs {
             let name = spec.name.clone();
             let (count, want) = (spec.instances.unwrap_or(1), if spec.autostart { Want::Up } else { Want::Down });
@@ -121,6 +121,9 @@ impl Fleet {
                     self.apps.insert(name.clone(), app);
                 }
             }
+            if changes.iter().any(|one| one.is_of("readiness.health_check")) {
+                checked.extend(self.members(&name));
+            }
             let gone = self.shrink(&name);
             let present: Vec<Id> =
                 self.members(&name).into_iter().filter(|id| self.instances[id].want != Want::Gone).collect();
@@ -140,6 +143,9 @@ impl Fleet {
         }
         if self.wanted("") != before {
             out.push(Action::Persist);
+        }
+        for id in checked {
+            self.input(now, id, Input::CheckChanged, out);
         }
         let why = Why::asked(Cause::ConfigChange, Some(actor.clone()));
         for id in cycles {
@@ -167,7 +173,7 @@ impl Fleet {
         };
         let after = match (&standing, &instance.phase) {
             (Standing::Up | Standing::Cycle, _) | (Standing::Left, Phase::Queued) => Some(self.last_run()),
-            (Standing::Left, Phase::Starting { run, .. }) => Some(RunId(run.id.0 - 1)),
+            (Standing::Left, Phase::Starting { run, .. } | Phase::Readying { run, .. }) => Some(RunId(run.id.0 - 1)),
             (
                 Standing::Left,
                 Phase::Stopped
@@ -196,7 +202,7 @@ impl Fleet {
                     wait.reply.changes.push(changed(name, ChangeKind::Unchanged, Some("online".into())));
                 }
                 (Phase::Queued, Want::Up) => wait.goals.push((id, name, Goal::UpAfter(after))),
-                (Phase::Starting { run, .. }, Want::Up) => {
+                (Phase::Starting { run, .. } | Phase::Readying { run, .. }, Want::Up) => {
                     wait.goals.push((id, name, Goal::UpAfter(RunId(run.id.0 - 1))));
                 }
                 _ => {

@@ -3,6 +3,7 @@
 use super::clock::{Millis, Mono, Now};
 use super::command::Asked;
 use super::name::{Id, RunId, Ticket};
+use super::probe::Outcome;
 use super::record::{Actor, Cause, Crossing, Exception, Memory, Oom, SpawnFailure};
 use super::spec::Signal;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,15 @@ pub enum Event {
     /// The kernel killed a process of a live tree for the tree's own limit.
     OomKill {
         run: RunId,
+    },
+    /// A process of a live tree said `READY=1`.
+    Ready {
+        run: RunId,
+    },
+    /// The answer to `Action::Probe`.
+    Probed {
+        run: RunId,
+        outcome: Outcome,
     },
     /// The answer to `Action::Finish`: the tree is empty and all it wrote is in the logs.
     Finished {
@@ -155,4 +165,18 @@ pub struct RunNote {
     /// It was started beside the main run, to take its place.
     #[serde(default)]
     pub reload: Option<Why>,
+    /// Said where there is a way to go from spawned to online.
+    #[serde(default)]
+    pub reached: Reached,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reached {
+    #[default]
+    Spawned,
+    /// It has said that it is ready; its health is still to be seen.
+    Ready,
+    Online,
 }

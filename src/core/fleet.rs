@@ -84,6 +84,8 @@ impl Fleet {
                 self.input_of(now, run, Input::SpawnFailed { failure }, &mut out);
             }
             Event::Exited { run, exit, left } => self.input_of(now, run, Input::Exited { exit, left }, &mut out),
+            Event::Ready { run } => self.input_of(now, run, Input::Ready, &mut out),
+            Event::Probed { run, outcome } => self.input_of(now, run, Input::Probed { outcome }, &mut out),
             Event::OverCap { run, crossing } => self.input_of(now, run, Input::OverCap { crossing }, &mut out),
             Event::OomKill { run } => self.input_of(now, run, Input::OomKill, &mut out),
             Event::Finished { run, facts } => self.input_of(now, run, Input::Finished { facts }, &mut out),
@@ -189,6 +191,8 @@ impl Fleet {
     /// After every event: forget what is gone, give turns, answer who waits.
     pub(super) fn settle(&mut self, now: Now, out: &mut Vec<Action>) {
         self.bury(out);
+        // Before the next turns: what a client waits for may have failed, and be tried again in the same moment.
+        self.weigh();
         if self.ending.is_none() {
             self.give_turns(now, out);
         }

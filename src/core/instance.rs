@@ -6,8 +6,9 @@ use super::action::{Action, Entry, Line, Order, Streak, To};
 use super::backoff::{self, UnplannedEnd};
 use super::cause::{self, Verdict};
 use super::clock::{Millis, Mono, Now, Wall};
-use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, RunNote, Sent, Why};
+use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, Reached, RunNote, Sent, Why};
 use super::name::{AppName, Id, RunId};
+use super::probe::{self, Finding, Health, Outcome};
 use super::record::{Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
 use super::reload::Beside;
 use super::signature;
@@ -18,6 +19,9 @@ use std::sync::Arc;
 
 /// A process that SIGKILL did not end is in the kernel's hands; it is asked again this often.
 const KILL_AGAIN: Millis = Millis(1000);
+
+/// What was said while no daemon lived is heard within this time after one has begun.
+pub(super) const HEARING: Millis = Millis(1000);
 
 /// What people want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +44,9 @@ pub struct Run {
     /// The app's at its start.
     pub revision: u32,
     pub part: Part,
+    pub reached: Reached,
+    /// While it is asked how it is.
+    pub health: Option<Health>,
 }
 
 /// What a run is to its instance. There are two runs at once during a reload only.
@@ -75,6 +82,12 @@ pub enum Phase {
         run: Run,
         then: Option<Why>,
     },
+    /// It runs, and has yet to say that it is ready (`until` then), or to be found well.
+    Readying {
+        run: Run,
+        pid: i32,
+        until: Option<Mono>,
+    },
     Online {
         run: Run,
         pid: i32,
@@ -103,9 +116,11 @@ impl Phase {
             Phase::Waiting { until, .. } => Some(*until),
             Phase::Stopping { intent, .. } => Some(intent.kill_at),
             Phase::Ending { kill_at, .. } => *kill_at,
-            Phase::Stopped | Phase::Errored { .. } | Phase::Queued | Phase::Starting { .. } | Phase::Online { .. } => {
-                None
+            Phase::Readying { until: Some(until), .. } => Some(*until),
+            Phase::Readying { run, until: None, .. } | Phase::Online { run, .. } => {
+                run.health.as_ref().and_then(Health::deadline)
             }
+            Phase::Stopped | Phase::Errored { .. } | Phase::Queued | Phase::Starting { .. } => None,
         }
     }
 
@@ -114,6 +129,7 @@ impl Phase {
     pub fn run(&self) -> Option<&Run> {
         match self {
             Phase::Starting { run, .. }
+            | Phase::Readying { run, .. }
             | Phase::Online { run, .. }
             | Phase::Stopping { run, .. }
             | Phase::Ending { run, .. } => Some(run),
@@ -154,6 +170,14 @@ pub enum Input {
     SpawnFailed {
         failure: SpawnFailure,
     },
+    /// It said that it is ready.
+    Ready,
+    /// How it answered its health check.
+    Probed {
+        outcome: Outcome,
+    },
+    /// Its health check is another one from now on.
+    CheckChanged,
     Exited {
         exit: Exit,
         left: u32,
@@ -265,20 +289,22 @@ impl Instance {
                 Phase::Starting { run, then: then.or(Some(why)) }
             }
             (Phase::Starting { run, then }, Input::End { why }) => Phase::Starting { run, then: then.or(Some(why)) },
-            (phase @ Phase::Online { .. }, Input::Up) => {
+            (phase @ (Phase::Readying { .. } | Phase::Online { .. }), Input::Up) => {
                 self.want = Want::Up;
                 phase
             }
-            (Phase::Online { run, pid }, Input::Cycle { why }) => {
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::Cycle { why }) => {
                 self.want = Want::Up;
                 self.streak = Streak::default();
                 self.stop(now, run, pid, why, out)
             }
-            (Phase::Online { run, pid }, Input::Down { why, gone }) => {
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::Down { why, gone }) => {
                 self.want = down(gone);
                 self.stop(now, run, pid, why, out)
             }
-            (Phase::Online { run, pid }, Input::End { why }) => self.stop(now, run, pid, why, out),
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::End { why }) => {
+                self.stop(now, run, pid, why, out)
+            }
             (phase @ Phase::Stopping { .. }, Input::Up | Input::Cycle { .. }) => {
                 self.want = Want::Up;
                 self.streak = Streak::default();
@@ -298,7 +324,16 @@ impl Instance {
             // A turn.
             (Phase::Queued, Input::Turn { run: id, environment, revision, part }) => {
                 self.begin(id, self.seq + 1, &part);
-                let run = Run { id, seq: self.seq, started: now, spec: spec.clone(), revision, part };
+                let run = Run {
+                    id,
+                    seq: self.seq,
+                    started: now,
+                    spec: spec.clone(),
+                    revision,
+                    part,
+                    reached: Reached::Spawned,
+                    health: None,
+                };
                 out.push(Action::Spawn(Box::new(Order {
                     run: id,
                     slot: self.slot,
@@ -314,7 +349,7 @@ impl Instance {
                 let run = Run { started: at, ..run };
                 self.write_start(&run, pid, out);
                 match then {
-                    None => Phase::Online { run, pid },
+                    None => on_trial(now, spec, run, pid, None),
                     Some(why) => self.stop(now, run, pid, why, out),
                 }
             }
@@ -325,6 +360,7 @@ impl Instance {
                     status: None,
                     at: now,
                     uptime: Millis(0),
+                    stood: Millis(0),
                     again: false,
                     left: 0,
                     memory: Memory::default(),
@@ -334,14 +370,32 @@ impl Instance {
                 };
                 self.conclude(spec, run, verdict, end, out)
             }
-            (Phase::Online { run, pid }, Input::OomKill) => match run.spec.allowance.oom_policy {
-                OomPolicy::Kill => self.stop(now, run, pid, Why::asked(Cause::OomKill, None), out),
-                OomPolicy::Continue => Phase::Online { run, pid },
-            },
-            (Phase::Online { run, pid }, Input::OverCap { crossing }) => {
+            (Phase::Readying { mut run, pid, until: Some(_) }, Input::Ready) => {
+                run.reached = Reached::Ready;
+                self.say_reached(&run, out);
+                ready(now, spec, run, pid)
+            }
+            (phase @ (Phase::Readying { until: None, .. } | Phase::Online { .. }), Input::Probed { outcome }) => {
+                self.probed(now, spec, phase, outcome, out)
+            }
+            (Phase::Readying { run, pid, until: None } | Phase::Online { run, pid }, Input::CheckChanged) => {
+                let phase = ready(now, spec, run, pid);
+                // What was online without a check stays so, and the next daemon is to know.
+                if let Phase::Online { run, .. } = &phase {
+                    self.say_reached(run, out);
+                }
+                phase
+            }
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::OomKill)
+                if run.spec.allowance.oom_policy == OomPolicy::Kill =>
+            {
+                self.stop(now, run, pid, Why::asked(Cause::OomKill, None), out)
+            }
+            (phase @ (Phase::Readying { .. } | Phase::Online { .. }), Input::OomKill) => phase,
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::OverCap { crossing }) => {
                 self.stop_over_cap(now, run, pid, crossing, out)
             }
-            (Phase::Online { run, pid }, Input::Exited { exit, left }) => {
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::Exited { exit, left }) => {
                 self.ending(now, run, pid, exit, Some(left), None, out)
             }
             (Phase::Stopping { run, pid, intent }, Input::Exited { exit, left }) => {
@@ -363,6 +417,13 @@ impl Instance {
                 let exception = facts.exception.filter(|_| verdict.cause == Cause::ExitCode);
                 let signature = exception.as_ref().map(|one| signature::signature(&one.kind, &one.message));
                 let (actor, grounds) = why.map_or((None, None), |why| (why.actor, why.grounds));
+                if verdict.cause == Cause::StartTimeout {
+                    let limit = run.spec.readiness.listen_timeout;
+                    verdict.summary.push_str(&format!(" (no READY=1 within listen_timeout {limit})"));
+                }
+                if let (Cause::HealthCheck, Some(Grounds::Probe(answers))) = (verdict.cause, &grounds) {
+                    verdict.summary.push_str(&probe::last_words(answers).unwrap_or_default());
+                }
                 let (watch_path, probe) = match grounds {
                     None => (None, None),
                     Some(Grounds::WatchPath(path)) => (Some(path), None),
@@ -373,6 +434,7 @@ impl Instance {
                     status: Some(exit.status),
                     at: exit.at,
                     uptime,
+                    stood: if run.reached == Reached::Online { uptime } else { Millis(0) },
                     again,
                     // A daemon that took the run over after its end was not told how many it left.
                     left: left.max(facts.left),
@@ -422,13 +484,23 @@ impl Instance {
                 };
                 Phase::Ending { run, pid, exit, left, intent, kill_at, again }
             }
+            (Phase::Readying { run, pid, until: Some(until) }, Input::Due) if now.mono >= until => {
+                self.stop(now, run, pid, Why::asked(Cause::StartTimeout, None), out)
+            }
+            (Phase::Readying { mut run, pid, until }, Input::Due) => {
+                ask(now, spec, &mut run, out);
+                Phase::Readying { run, pid, until }
+            }
+            (Phase::Online { mut run, pid }, Input::Due) => {
+                ask(now, spec, &mut run, out);
+                Phase::Online { run, pid }
+            }
             (
                 phase @ (Phase::Stopped
                 | Phase::Errored { .. }
                 | Phase::Waiting { .. }
                 | Phase::Queued
-                | Phase::Starting { .. }
-                | Phase::Online { .. }),
+                | Phase::Starting { .. }),
                 Input::Due,
             ) => phase,
 
@@ -438,6 +510,7 @@ impl Instance {
                 | Phase::Errored { .. }
                 | Phase::Waiting { .. }
                 | Phase::Starting { .. }
+                | Phase::Readying { .. }
                 | Phase::Online { .. }
                 | Phase::Stopping { .. }
                 | Phase::Ending { .. }),
@@ -448,6 +521,7 @@ impl Instance {
                 | Phase::Errored { .. }
                 | Phase::Waiting { .. }
                 | Phase::Queued
+                | Phase::Readying { .. }
                 | Phase::Online { .. }
                 | Phase::Stopping { .. }
                 | Phase::Ending { .. }),
@@ -468,6 +542,7 @@ impl Instance {
                 | Phase::Waiting { .. }
                 | Phase::Queued
                 | Phase::Starting { .. }
+                | Phase::Readying { .. }
                 | Phase::Online { .. }
                 | Phase::Stopping { .. }),
                 Input::Finished { .. },
@@ -481,6 +556,29 @@ impl Instance {
                 | Phase::Stopping { .. }
                 | Phase::Ending { .. }),
                 Input::OverCap { .. } | Input::OomKill,
+            ) => phase,
+            (
+                phase @ (Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Queued
+                | Phase::Starting { .. }
+                | Phase::Readying { until: None, .. }
+                | Phase::Online { .. }
+                | Phase::Stopping { .. }
+                | Phase::Ending { .. }),
+                Input::Ready,
+            ) => phase,
+            (
+                phase @ (Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Queued
+                | Phase::Starting { .. }
+                | Phase::Readying { until: Some(_), .. }
+                | Phase::Stopping { .. }
+                | Phase::Ending { .. }),
+                Input::Probed { .. } | Input::CheckChanged,
             ) => phase,
         }
     }
@@ -501,7 +599,7 @@ impl Instance {
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         match &self.phase {
-            Phase::Online { pid, .. } | Phase::Stopping { pid, .. } => Some(*pid),
+            Phase::Readying { pid, .. } | Phase::Online { pid, .. } | Phase::Stopping { pid, .. } => Some(*pid),
             Phase::Stopped
             | Phase::Errored { .. }
             | Phase::Waiting { .. }
@@ -517,7 +615,9 @@ impl Instance {
             Phase::Stopped => Status::Stopped,
             Phase::Errored { .. } => Status::Errored,
             Phase::Waiting { .. } => Status::Waiting,
-            Phase::Queued | Phase::Starting { .. } => Status::Launching,
+            // Its end is wished, and waits for that of its dependents.
+            Phase::Readying { .. } | Phase::Online { .. } if self.want != Want::Up => Status::Stopping,
+            Phase::Queued | Phase::Starting { .. } | Phase::Readying { .. } => Status::Launching,
             Phase::Online { .. } => Status::Online,
             Phase::Stopping { .. } | Phase::Ending { .. } => Status::Stopping,
         }
@@ -586,6 +686,36 @@ impl Instance {
         let kill_at = now.mono + run.spec.stop.kill_timeout;
         let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing, crossing: None };
         self.note_and_send(now, run, pid, intent, out)
+    }
+
+    /// An answer of its health check; the phase is one that asks for it.
+    fn probed(&self, now: Now, spec: &Spec, phase: Phase, outcome: Outcome, out: &mut Vec<Action>) -> Phase {
+        let (Phase::Readying { mut run, pid, .. } | Phase::Online { mut run, pid }) = phase else { return phase };
+        let online = run.reached == Reached::Online;
+        let finding = match (&mut run.health, &spec.readiness.health_check) {
+            (Some(health), Some(check)) => health.answered(now, run.started.mono, check, outcome),
+            (Some(_), None) | (None, Some(_) | None) => Finding::Nothing,
+        };
+        match finding {
+            Finding::Ill => {
+                let check = spec.readiness.health_check.as_ref();
+                let answers = run.health.as_ref().zip(check).map(|(health, check)| health.evidence(check));
+                let why = Why { grounds: answers.map(Grounds::Probe), ..Why::asked(Cause::HealthCheck, None) };
+                self.stop(now, run, pid, why, out)
+            }
+            Finding::Proven if !online => {
+                run.reached = Reached::Online;
+                self.say_reached(&run, out);
+                Phase::Online { run, pid }
+            }
+            Finding::Proven | Finding::Nothing if online => Phase::Online { run, pid },
+            Finding::Proven | Finding::Nothing => Phase::Readying { run, pid, until: None },
+        }
+    }
+
+    /// How far a run has come is for the next daemon to know.
+    fn say_reached(&self, run: &Run, out: &mut Vec<Action>) {
+        out.push(Action::Note { run: run.id, note: self.note(run, None) });
     }
 
     /// Ends a run for its memory, and keeps what was seen.
@@ -704,7 +834,7 @@ impl Instance {
             return self.other_stays(run);
         }
         // A run that lived long proves the app well, however it ended.
-        if backoff::is_stable(&spec.policy, end.uptime) {
+        if backoff::is_stable(&spec.policy, end.stood) {
             self.streak.short = 0;
             self.streak.delay = None;
         }
@@ -736,7 +866,7 @@ impl Instance {
             | Cause::Lost => backoff::after(
                 &spec.policy,
                 &mut self.streak,
-                UnplannedEnd { status: end.status, uptime: end.uptime, at: end.at.mono },
+                UnplannedEnd { status: end.status, uptime: end.stood, at: end.at.mono },
             ),
         }
     }
@@ -771,6 +901,7 @@ impl Instance {
                 Part::Successor { why } => Some(why.clone()),
                 Part::Main | Part::Predecessor => None,
             },
+            reached: run.reached,
         }
     }
 }
@@ -781,6 +912,8 @@ struct Ended {
     status: Option<ExitStatus>,
     at: Now,
     uptime: Millis,
+    /// Of that, what the policy counts: one that was never online did not live at all.
+    stood: Millis,
     again: bool,
     left: u32,
     memory: Memory,
@@ -811,6 +944,35 @@ fn with(verdict: Verdict) -> Record {
         evidence: Evidence::default(),
         left_behind: 0,
         next: Next { action: NextAction::Stop, delay_ms: None, reason: String::new() },
+    }
+}
+
+/// A run that has been spawned: online, or on its way there. `heard`: by when what it said before would have been heard.
+pub(super) fn on_trial(now: Now, spec: &Spec, mut run: Run, pid: i32, heard: Option<Mono>) -> Phase {
+    if run.spec.readiness.wait_ready && run.reached == Reached::Spawned {
+        let until = run.started.mono + spec.readiness.listen_timeout;
+        return Phase::Readying { run, pid, until: Some(heard.map_or(until, |heard| until.max(heard))) };
+    }
+    run.reached = run.reached.max(Reached::Ready);
+    ready(now, spec, run, pid)
+}
+
+/// A run of which nothing more is to be said by itself: its health is still to be seen, where it has a check.
+fn ready(now: Now, spec: &Spec, mut run: Run, pid: i32) -> Phase {
+    let online = run.reached == Reached::Online;
+    let check = spec.readiness.health_check.as_ref();
+    run.health = check.map(|_| Health::new(now.mono, run.started.mono, online));
+    if run.health.is_some() && !online {
+        return Phase::Readying { run, pid, until: None };
+    }
+    run.reached = Reached::Online;
+    Phase::Online { run, pid }
+}
+
+/// Asks how it is, if it is time to.
+fn ask(now: Now, spec: &Arc<Spec>, run: &mut Run, out: &mut Vec<Action>) {
+    if run.health.as_mut().is_some_and(|health| health.ask(now.mono)) {
+        out.push(Action::Probe { run: run.id, spec: spec.clone() });
     }
 }
 

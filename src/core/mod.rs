@@ -17,6 +17,7 @@ pub mod instance;
 pub mod kernel_log;
 pub mod log_name;
 pub mod name;
+pub mod probe;
 pub mod record;
 pub mod recover;
 pub mod reload;

@@ -5,9 +5,9 @@ use super::action::{Action, Entry, Line, Streak};
 use super::ask::ending;
 use super::clock::{Millis, Mono, Now, Wall};
 use super::command::{Change, ChangeKind, Failure, Reply};
-use super::event::{Exit, RunNote, Sent, Why};
+use super::event::{Exit, Reached, RunNote, Sent, Why};
 use super::fleet::{App, Fleet};
-use super::instance::{Input, Instance, Part, Phase, Run, Want};
+use super::instance::{HEARING, Input, Instance, Part, Phase, Run, Want, on_trial};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Cause, Next, NextAction, SpawnFailure};
 use super::reload::Beside;
@@ -343,8 +343,16 @@ impl Fleet {
         for line in open {
             let Line { run: id, seq, entry: Entry::Start { pid, at }, .. } = line else { continue };
             let started = Now { mono: now.mono, wall: *at };
-            let (spec, revision) = (app.spec.clone(), app.revision);
-            let run = Run { id: *id, seq: *seq, started, spec, revision, part: Part::Main };
+            let run = Run {
+                id: *id,
+                seq: *seq,
+                started,
+                spec: app.spec.clone(),
+                revision: app.revision,
+                part: Part::Main,
+                reached: Reached::Spawned,
+                health: None,
+            };
             instance.lost(now, &run, *pid, of_this_boot(*id), out);
         }
         let to_follow = to_follow.as_ref().filter(|end| open.is_empty() && of_this_boot(end.run));
@@ -392,6 +400,11 @@ impl Instance {
             spec: spec.clone(),
             revision: held.note.revision,
             part,
+            reached: match held.state {
+                HeldState::Live | HeldState::Ended { .. } if spec.readiness.is_immediate() => Reached::Online,
+                _ => held.note.reached,
+            },
+            health: None,
         };
         if !written && !matches!(held.state, HeldState::Starting | HeldState::Failed { .. }) {
             self.write_start(&run, held.pid, out);
@@ -421,7 +434,7 @@ impl Instance {
                 (None, None) if run.part == Part::Predecessor => {
                     self.relieve(now, &spec, run, pid, Why::asked(Cause::Reload, None), out)
                 }
-                (None, None) => Phase::Online { run, pid },
+                (None, None) => on_trial(now, &spec, run, pid, Some(now.mono + HEARING)),
             },
             HeldState::Ended { exit } => self.ending(now, run, pid, exit, None, held.note.intent, out),
         }

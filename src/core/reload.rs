@@ -110,7 +110,7 @@ impl Instance {
                     }
                 },
             },
-            Input::Due => self.answer_beside(now, spec, Input::Due, out),
+            Input::Due | Input::CheckChanged => self.answer_beside(now, spec, input.clone(), out),
             Input::Up
             | Input::Turn { .. }
             | Input::Spawned { .. }
@@ -118,6 +118,8 @@ impl Instance {
             | Input::Exited { .. }
             | Input::OverCap { .. }
             | Input::OomKill
+            | Input::Ready
+            | Input::Probed { .. }
             | Input::Finished { .. } => {}
         }
     }
@@ -142,14 +144,16 @@ impl Instance {
         }
         let Some(next) = self.beside.as_ref().and_then(Beside::phase) else { return };
         let Some(why) = candidate(next).cloned() else { return };
-        let main_lives = matches!(self.phase, Phase::Online { .. } | Phase::Stopping { .. });
+        let main_lives = matches!(self.phase, Phase::Readying { .. } | Phase::Online { .. } | Phase::Stopping { .. });
         if main_lives && proven_at(next).is_none_or(|at| at > now.mono) {
             return;
         }
         let Some(Beside::Living(next)) = self.beside.take() else { return };
         let old = std::mem::replace(&mut self.phase, with_part(*next, Part::Main));
         let old = match with_part(old, Part::Predecessor) {
-            Phase::Online { run, pid } => self.relieve(now, spec, run, pid, why, out),
+            Phase::Readying { run, pid, .. } | Phase::Online { run, pid } => {
+                self.relieve(now, spec, run, pid, why, out)
+            }
             old => old,
         };
         // Behind the old one's note, which alone says already who has taken over from whom, and why.
@@ -224,8 +228,10 @@ impl Instance {
 fn candidate(phase: &Phase) -> Option<&Why> {
     match phase {
         Phase::Starting { run: Run { part: Part::Successor { why }, .. }, then: None }
+        | Phase::Readying { run: Run { part: Part::Successor { why }, .. }, .. }
         | Phase::Online { run: Run { part: Part::Successor { why }, .. }, .. } => Some(why),
         Phase::Starting { .. }
+        | Phase::Readying { .. }
         | Phase::Online { .. }
         | Phase::Stopping { .. }
         | Phase::Ending { .. }
@@ -236,13 +242,16 @@ fn candidate(phase: &Phase) -> Option<&Why> {
     }
 }
 
-/// When a successor may take over: it has lived for `min_uptime`. An answer on a port that both share would prove nothing.
+/// When a successor may take over: as soon as it has said that it is ready, where it is to say so; else when it has lived for
+/// `min_uptime`, be it found well before: whoever asks on a port that both share may be answered by the other.
 fn proven_at(phase: &Phase) -> Option<Mono> {
     match phase {
         Phase::Online { run: run @ Run { part: Part::Successor { .. }, .. }, .. } => {
-            Some(run.started.mono + run.spec.policy.min_uptime)
+            let wait = if run.spec.readiness.wait_ready { Millis(0) } else { run.spec.policy.min_uptime };
+            Some(run.started.mono + wait)
         }
         Phase::Online { .. }
+        | Phase::Readying { .. }
         | Phase::Starting { .. }
         | Phase::Stopping { .. }
         | Phase::Ending { .. }
@@ -255,6 +264,7 @@ fn proven_at(phase: &Phase) -> Option<Mono> {
 
 fn with_part(mut phase: Phase, part: Part) -> Phase {
     if let Phase::Starting { run, .. }
+    | Phase::Readying { run, .. }
     | Phase::Online { run, .. }
     | Phase::Stopping { run, .. }
     | Phase::Ending { run, .. } = &mut phase

@@ -28,6 +28,11 @@ pub struct Spec {
     pub instance_var: String,
     pub autostart: bool,
     pub policy: Policy,
+    #[serde(default)]
+    pub readiness: Readiness,
+    /// Apps that must be there before it starts.
+    #[serde(default)]
+    pub depends_on: BTreeMap<AppName, Need>,
     pub stop: Stop,
     #[serde(default)]
     pub reload: Reload,
@@ -86,6 +91,8 @@ impl Spec {
             instance_var: "NODE_APP_INSTANCE".into(),
             autostart: true,
             policy: Policy::default(),
+            readiness: Readiness::default(),
+            depends_on: BTreeMap::new(),
             stop: Stop::default(),
             reload: Reload::default(),
             identity: None,
@@ -131,6 +138,83 @@ impl Default for Policy {
             stop_exit_codes: BTreeSet::new(),
         }
     }
+}
+
+/// When a run is up, and how it is asked whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// It says so itself: `READY=1` to `$NOTIFY_SOCKET`, as sd_notify(3) does.
+    pub wait_ready: bool,
+    /// How long it may take to say so.
+    pub listen_timeout: Millis,
+    pub health_check: Option<HealthCheck>,
+}
+
+impl Default for Readiness {
+    /// PM2's defaults.
+    fn default() -> Readiness {
+        Readiness { wait_ready: false, listen_timeout: Millis(3_000), health_check: None }
+    }
+}
+
+impl Readiness {
+    /// It is up as soon as it runs.
+    #[must_use]
+    pub fn is_immediate(&self) -> bool {
+        !self.wait_ready && self.health_check.is_none()
+    }
+}
+
+/// A question that a run that is well answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    pub probe: Probe,
+    /// From an answer to the next question.
+    pub interval: Millis,
+    /// No answer within it is a failure.
+    pub timeout: Millis,
+    /// So many failures in a row, and the run is ended.
+    pub retries: u32,
+    /// From the start of the run: failures in it do not count, unless it was well before.
+    pub start_period: Millis,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// `http://HOST:PORT/PATH`; a status from 200 to 399 is well.
+    Http(String),
+    /// `HOST:PORT`; a connection is well.
+    Tcp(String),
+    /// A program and its arguments; exit code 0 is well.
+    Command(Vec<String>),
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Probe::Http(url) => f.write_str(url),
+            Probe::Tcp(address) => write!(f, "tcp {address}"),
+            // Of a line for the shell only the line is worth reading.
+            Probe::Command(words) => match words.as_slice() {
+                [_, flag, line] if flag == "-c" => write!(f, "`{line}`"),
+                words => write!(f, "`{}`", words.join(" ")),
+            },
+        }
+    }
+}
+
+/// What a dependent needs of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Need {
+    /// Online, or a job that ended with success.
+    Started,
+    /// Online, and its last health check was good; or a job that ended with success.
+    Healthy,
+    /// A job that ended with success.
+    Done,
 }
 
 /// How a run is ended.

@@ -31,7 +31,8 @@ enum Progress {
 }
 
 impl Fleet {
-    pub(super) fn answer(&mut self, out: &mut Vec<Action>) {
+    /// Strikes the goals that are reached, or out of reach.
+    pub(super) fn weigh(&mut self) {
         let instances = &self.instances;
         for wait in &mut self.waits {
             let reply = &mut wait.reply;
@@ -44,6 +45,11 @@ impl Fleet {
                 }
             });
         }
+    }
+
+    /// Answers those who have nothing left to wait for.
+    pub(super) fn answer(&mut self, out: &mut Vec<Action>) {
+        self.weigh();
         let (done, open): (Vec<Wait>, Vec<Wait>) =
             std::mem::take(&mut self.waits).into_iter().partition(|wait| wait.goals.is_empty());
         self.waits = open;
@@ -77,8 +83,13 @@ fn progress(instance: Option<&Instance>, name: &str, goal: Goal) -> Progress {
         }
         (Goal::UpAfter(after) | Goal::ReloadedAfter(after), Some(instance)) => match &instance.phase {
             Phase::Online { run, .. } if run.id > after => Progress::Reached,
+            Phase::Queued if instance.last_run > after => match &instance.last {
+                Some(record) if !record.planned => failed(record.summary.clone(), record.evidence.stderr_tail.clone()),
+                Some(_) | None => Progress::Open,
+            },
             Phase::Queued
             | Phase::Starting { .. }
+            | Phase::Readying { .. }
             | Phase::Online { .. }
             | Phase::Stopping { .. }
             | Phase::Ending { .. } => Progress::Open,

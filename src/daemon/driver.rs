@@ -58,6 +58,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let store = Store::new(home);
     let journal = Journal::open(home)?;
+    let (probed, mut from_probes) = mpsc::unbounded_channel();
     let (pumped, mut from_pump) = mpsc::unbounded_channel();
     let output = Output::start(home, pumped)?;
     let found = Found {
@@ -89,11 +90,13 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         memory: Memory::new()?,
         site: inventory.site,
         held: inventory.sockets,
+        probed,
         boot_id: inventory.boot_id,
         keeper: inventory.keeper_pid,
         starts: inventory.daemon_starts,
     };
     let mut daemon = Daemon::new(fleet, means);
+    let notify = readable(daemon.notify_socket()?)?;
     daemon.take_over(inventory.ends);
     daemon.act(actions);
     for message in early {
@@ -138,6 +141,13 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
                     daemon.signalled(came.signal, came.pid, came.uid);
                 }
             },
+            ready = notify.readable() => if let Ok(mut ready) = ready {
+                match crate::os::notify::receive(notify.get_ref()) {
+                    Ok(said) => daemon.notified(&said),
+                    Err(_) => ready.clear_ready(),
+                }
+            },
+            Some((run, outcome)) = from_probes.recv() => daemon.happened(Event::Probed { run, outcome }),
             ready = alarm.readable() => if let Ok(mut ready) = ready {
                 ready.clear_ready();
                 daemon.look_at_memory();

@@ -10,6 +10,7 @@ mod memory;
 mod output;
 mod perform;
 mod pid_files;
+mod probe;
 mod server;
 mod store;
 mod trace;

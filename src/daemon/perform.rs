@@ -8,6 +8,7 @@ use super::logs::Told;
 use super::memory::{Found, Memory};
 use super::output::Output;
 use super::pid_files::PidFiles;
+use super::probe::{self, Question as Probing};
 use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
@@ -19,13 +20,15 @@ use crate::core::event::{Event, ExitStatus, Facts};
 use crate::core::fleet::Fleet;
 use crate::core::instance::Phase;
 use crate::core::name::{AppName, Id, RunId, Ticket};
+use crate::core::probe::Outcome;
 use crate::core::record::{Actor, SpawnFailure, Tally};
-use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
+use crate::core::spec::{Env, Listen, OomPolicy, Probe, Signal, Spec};
 use crate::core::traceback::{self, Standing};
 use crate::core::view::{Description, InstanceView, Pong, WhyView};
 use crate::keeper::message::{FromDaemon, FromKeeper};
 use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
 use crate::os::cgroup::site::Site;
+use crate::os::notify::{self, Said};
 use crate::os::process::Snapshot;
 use crate::os::spawn::{Credentials, Plan};
 use crate::os::strings::Strings;
@@ -35,13 +38,19 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// Lines of stderr that go into a record.
 const RECORD_LINES: usize = 50;
 
 /// After the keeper's end the apps get their kill_timeout, but no longer than this.
 const LONGEST_FAREWELL: Millis = Millis(10_000);
+
+/// The name under which the keeper holds the socket for `READY=1`: no app's, for theirs begin with the app's name.
+const NOTIFY: &str = "\nnotify";
+
+/// Of those who said that they are ready before the keeper said that they run.
+const MOST_EARLY: usize = 64;
 
 /// The daemon's state: the fleet, and the means to make its actions real.
 pub struct Daemon {
@@ -69,6 +78,11 @@ pub struct Daemon {
     keeper: i32,
     starts: u64,
     held: BTreeMap<String, OwnedFd>,
+    /// `$NOTIFY_SOCKET`.
+    notify: String,
+    probed: mpsc::UnboundedSender<(RunId, Outcome)>,
+    /// Who said that it is ready, and is of no run that is known yet; the pidfd makes sure that it is still the same process.
+    early: VecDeque<(i32, OwnedFd)>,
     /// The wanted set could not be written; it is tried again with every beat.
     unwritten: bool,
 }
@@ -83,6 +97,8 @@ pub struct Means {
     pub site: Site,
     /// Listening sockets by name.
     pub held: BTreeMap<String, OwnedFd>,
+    /// Where the answers to health checks go.
+    pub probed: mpsc::UnboundedSender<(RunId, Outcome)>,
     pub boot_id: String,
     /// The keeper's pid.
     pub keeper: i32,
@@ -101,7 +117,7 @@ enum Finishing {
 
 impl Daemon {
     pub fn new(fleet: Fleet, means: Means) -> Daemon {
-        let Means { link, output, journal, store, memory, site, held, boot_id, keeper, starts } = means;
+        let Means { link, output, journal, store, memory, site, held, probed, boot_id, keeper, starts } = means;
         Daemon {
             memory,
             site,
@@ -126,8 +142,108 @@ impl Daemon {
             keeper,
             starts,
             held,
+            notify: String::new(),
+            probed,
+            early: VecDeque::new(),
             unwritten: false,
         }
+    }
+
+    /// The socket on which apps say that they are ready: the one that the keeper holds, else a new one.
+    ///
+    /// # Errors
+    /// Where it cannot be bound, or the keeper does not listen.
+    pub fn notify_socket(&mut self) -> io::Result<OwnedFd> {
+        if !self.held.contains_key(NOTIFY) {
+            let socket = notify::bind()?;
+            self.link.say(&FromDaemon::Hold { name: NOTIFY.into() }, &[socket.as_fd()])?;
+            self.held.insert(NOTIFY.into(), socket);
+        }
+        let socket = self.held[NOTIFY].try_clone()?;
+        self.notify = notify::name(&socket)?;
+        Ok(socket)
+    }
+
+    /// Somebody said something on the notify socket. It counts where it is of a run that is waited for.
+    pub fn notified(&mut self, said: &Said) {
+        if !said.text.lines().any(|line| line.trim_end() == "READY=1") {
+            return;
+        }
+        // Opened before its membership is looked at: what is looked at is the sender.
+        let Ok(pidfd) = process::pidfd_open(said.pid) else {
+            tracing::warn!(pid = said.pid, uid = said.uid, "said READY=1 and had ended before it could be looked at");
+            return;
+        };
+        if self.is_ready(said.pid) {
+            return;
+        }
+        let starts = |one: &crate::core::instance::Instance| matches!(one.phase, Phase::Starting { .. });
+        if self.fleet.instances().any(starts) && self.early.len() < MOST_EARLY {
+            self.early.push_back((said.pid, pidfd));
+        } else {
+            tracing::warn!(pid = said.pid, uid = said.uid, "said READY=1, and no run of it is waited for");
+        }
+    }
+
+    /// Those who spoke before their run was known.
+    fn hear_early(&mut self) {
+        for (pid, pidfd) in std::mem::take(&mut self.early) {
+            if !process::has_ended(pidfd.as_fd()) && !self.is_ready(pid) {
+                self.early.push_back((pid, pidfd));
+            }
+        }
+        let starts = |one: &crate::core::instance::Instance| matches!(one.phase, Phase::Starting { .. });
+        if !self.fleet.instances().any(starts) {
+            self.early.clear();
+        }
+    }
+
+    fn is_ready(&mut self, pid: i32) -> bool {
+        let waits = |one: &crate::core::instance::Instance| match &one.phase {
+            Phase::Readying { run, until: Some(_), .. } => Some(run.id),
+            _ => None,
+        };
+        let waiting: Vec<RunId> = self.fleet.instances().filter_map(waits).collect();
+        let snapshot = std::cell::OnceCell::new();
+        let is_of = |run: &RunId| {
+            self.runs.main(*run) == Some(pid)
+                || self.runs.members(self.keeper, *run, snapshot.get_or_init(Snapshot::take)).contains(&pid)
+        };
+        let Some(run) = waiting.into_iter().find(is_of) else { return false };
+        tracing::info!(run = self.shown(run), pid, "ready");
+        self.happened(Event::Ready { run });
+        true
+    }
+
+    /// Asks a run how it is.
+    fn probe(&self, run: RunId, spec: &Spec) {
+        let Some(check) = &spec.readiness.health_check else { return };
+        let question = match &check.probe {
+            Probe::Http(url) => probe::http(url),
+            Probe::Tcp(address) => Probing::Tcp(address.clone()),
+            Probe::Command(words) => match self.probe_plan(run, spec, words) {
+                Ok(plan) => {
+                    // In the run's own group: it is counted and, at the end, killed with it.
+                    let join = self.leaves.get(&run).and_then(|leaf| leaf.join().ok()).unwrap_or_default();
+                    let plan = Plan { into_group: join.into.is_some(), ..plan };
+                    Probing::Command(Box::new(plan), join)
+                }
+                Err(failure) => Probing::Impossible(format!("could not be run: {} {}", words[0], failure.errno)),
+            },
+        };
+        probe::ask(run, question, check.timeout, self.probed.clone());
+    }
+
+    fn probe_plan(&self, run: RunId, spec: &Spec, words: &[String]) -> Result<Plan, SpawnFailure> {
+        let one = self.fleet.instance_of(run);
+        let environment = one.and_then(|one| self.fleet.app(&one.app)).map(|app| app.environment.clone());
+        let env = self.environment(
+            spec,
+            &environment.unwrap_or_default(),
+            one.map_or(0, |one| one.slot),
+            &self.envelopes[&run],
+        );
+        Ok(Plan { dies_with_parent: true, ..plan(spec, words, &env)? })
     }
 
     /// Takes over the descriptors of the runs that the keeper holds.
@@ -270,6 +386,7 @@ impl Daemon {
                         To::Tree => self.runs.signal_tree(self.keeper, run, signal.0),
                     }
                 }
+                Action::Probe { run, spec } => self.probe(run, &spec),
                 Action::Finish { run, tree } => {
                     let now = clock::now();
                     if tree {
@@ -343,6 +460,7 @@ impl Daemon {
                     self.attach(run, pid, pidfd, (out, err));
                 }
                 self.happened(Event::Spawned { run, pid, at });
+                self.hear_early();
             }
             FromKeeper::Exited { run, status, usage, at } => {
                 let left = self.runs.left(self.keeper, run);
@@ -502,7 +620,15 @@ impl Daemon {
             tracing::error!(%error, path = %path.display(), "a log file cannot be opened");
             SpawnFailure { stage: "log".into(), errno: io_errno(&error) }
         })?;
-        let mut env: Env = (*order.environment).clone();
+        let envelope = Envelope { core: order.note.clone(), marks };
+        let env = self.environment(spec, &order.environment, order.slot, &envelope);
+        let plan = plan(spec, &spec.command, &env)?;
+        Ok((Plan { listen, ..plan }, envelope))
+    }
+
+    /// What a process of a run has in its environment.
+    fn environment(&self, spec: &Spec, base: &Env, slot: u32, envelope: &Envelope) -> Env {
+        let mut env: Env = base.clone();
         if let Some(who) = &spec.identity {
             env.insert("USER".into(), who.user.clone());
             env.insert("LOGNAME".into(), who.user.clone());
@@ -511,37 +637,16 @@ impl Daemon {
             }
         }
         env.extend(spec.env.clone());
-        if spec.instances.is_some() || order.slot > 0 {
-            env.insert(spec.instance_var.clone(), order.slot.to_string());
+        if spec.instances.is_some() || slot > 0 {
+            env.insert(spec.instance_var.clone(), slot.to_string());
         }
-        let envelope = Envelope { core: order.note.clone(), marks };
+        if spec.readiness.wait_ready {
+            env.insert("NOTIFY_SOCKET".into(), self.notify.clone());
+        }
         env.insert("STEAD_HOME".into(), self.output.home().to_string_lossy().into_owned());
-        env.insert("STEAD_NAME".into(), order.note.instance.clone());
-        env.insert("STEAD_RUN".into(), shown(&envelope));
-        let name = spec.command.first().map(String::as_str).unwrap_or_default();
-        let no_exec = |errno| SpawnFailure { stage: "exec".into(), errno: format!("{errno:?}") };
-        let program = process::find_program(name, env.get("PATH").map(String::as_str)).map_err(no_exec)?;
-        let plan = Plan {
-            program,
-            argv: Strings::new(&spec.command).map_err(no_exec)?,
-            env: Strings::new(env.iter().map(|(key, value)| format!("{key}={value}"))).map_err(no_exec)?,
-            cwd: spec.cwd.to_string_lossy().into_owned(),
-            identity: spec.identity.as_ref().map(|who| Credentials {
-                uid: who.uid,
-                gid: who.gid,
-                groups: who.groups.clone(),
-            }),
-            umask: spec.umask,
-            nice: spec.nice,
-            limits: spec.limits.iter().map(|(resource, limit)| (*resource, *limit)).collect(),
-            oom_score_adj: spec
-                .allowance
-                .oom_score_adj
-                .or(process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0)),
-            listen,
-            into_group: false,
-        };
-        Ok((plan, envelope))
+        env.insert("STEAD_NAME".into(), envelope.core.instance.clone());
+        env.insert("STEAD_RUN".into(), shown(envelope));
+        env
     }
 
     /// Binds the app's sockets that are not held yet, lets go of those it no longer names.
@@ -702,7 +807,7 @@ impl Daemon {
                     log_file: files.combined.clone(),
                     log_bytes_lost: self.output.lost(files),
                     tree: run.map(|run| views::tree(&self.runs, self.keeper, run.id)).unwrap_or_default(),
-                    note: views::reason(one),
+                    note: views::reason(&self.fleet, one),
                 })
             })
             .collect();
@@ -755,6 +860,29 @@ impl Daemon {
     }
 }
 
+/// A program as the app's own processes run: as its user, in its directory, with its limits.
+fn plan(spec: &Spec, words: &[String], env: &Env) -> Result<Plan, SpawnFailure> {
+    let name = words.first().map(String::as_str).unwrap_or_default();
+    let no_exec = |errno| SpawnFailure { stage: "exec".into(), errno: format!("{errno:?}") };
+    let program = process::find_program(name, env.get("PATH").map(String::as_str)).map_err(no_exec)?;
+    Ok(Plan {
+        program,
+        argv: Strings::new(words).map_err(no_exec)?,
+        env: Strings::new(env.iter().map(|(key, value)| format!("{key}={value}"))).map_err(no_exec)?,
+        cwd: spec.cwd.to_string_lossy().into_owned(),
+        identity: spec.identity.as_ref().map(|who| Credentials {
+            uid: who.uid,
+            gid: who.gid,
+            groups: who.groups.clone(),
+        }),
+        umask: spec.umask,
+        nice: spec.nice,
+        limits: spec.limits.iter().map(|(resource, limit)| (*resource, *limit)).collect(),
+        oom_score_adj: spec.allowance.oom_score_adj.or(process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0)),
+        ..Plan::default()
+    })
+}
+
 fn shown(envelope: &Envelope) -> String {
     format!("{}#{}", envelope.core.instance, envelope.core.seq)
 }
@@ -765,7 +893,10 @@ fn exited_with_a_code(phase: &Phase) -> bool {
 
 fn held_pid(phase: &Phase) -> Option<i32> {
     match phase {
-        Phase::Online { pid, .. } | Phase::Stopping { pid, .. } | Phase::Ending { pid, .. } => Some(*pid),
+        Phase::Readying { pid, .. }
+        | Phase::Online { pid, .. }
+        | Phase::Stopping { pid, .. }
+        | Phase::Ending { pid, .. } => Some(*pid),
         Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued | Phase::Starting { .. } => None,
     }
 }
@@ -787,7 +918,7 @@ fn log_line(line: &crate::core::action::Line) {
     use crate::core::action::Entry;
     let run = format!("{}#{}", line.instance, line.seq);
     match &line.entry {
-        Entry::Start { pid, .. } => tracing::info!(run, pid, "online"),
+        Entry::Start { pid, .. } => tracing::info!(run, pid, "runs"),
         Entry::End { record, .. } => {
             let next = record.next.action;
             tracing::info!(

@@ -43,6 +43,12 @@ impl Runs {
         }
     }
 
+    /// The main process of a run.
+    #[must_use]
+    pub fn main(&self, run: RunId) -> Option<i32> {
+        self.runs.get(&run).map(|known| known.pid)
+    }
+
     /// To the main process.
     pub fn signal_main(&self, run: RunId, signal: i32) {
         if let Some(known) = self.runs.get(&run)

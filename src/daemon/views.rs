@@ -94,7 +94,9 @@ pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, 
         status: one.status(),
         pid: one.pid(),
         uptime_ms: match &one.phase {
-            Phase::Online { run, .. } | Phase::Stopping { run, .. } => Some(now.mono - run.started.mono),
+            Phase::Readying { run, .. } | Phase::Online { run, .. } | Phase::Stopping { run, .. } => {
+                Some(now.mono - run.started.mono)
+            }
             _ => None,
         },
         restarts: one.tally.restarts,
@@ -131,13 +133,25 @@ pub fn tree(runs: &Runs, keeper: i32, run: RunId) -> Vec<ProcessView> {
         .collect()
 }
 
-/// Why it waits, why it gave up, or what the other run of a reload is doing.
+/// Why it waits, why it gave up, why it is not well, or what the other run of a reload is doing.
 #[must_use]
-pub fn reason(one: &Instance) -> Option<String> {
-    match (&one.phase, &one.beside) {
-        (Phase::Waiting { reason, .. } | Phase::Errored { reason }, _) => Some(reason.clone()),
-        (_, Some(Beside::Awaited { .. })) => Some("waits for its turn to be reloaded".into()),
-        (_, Some(Beside::Living(phase))) => {
+pub fn reason(fleet: &Fleet, one: &Instance) -> Option<String> {
+    let own = match &one.phase {
+        Phase::Readying { until: Some(_), .. } => Some("waits for its READY=1".into()),
+        Phase::Readying { run, until: None, .. } | Phase::Online { run, .. } => {
+            let check = fleet.app(&one.app).and_then(|app| app.spec.readiness.health_check.as_ref());
+            run.health.as_ref().zip(check).and_then(|(health, check)| health.complaint(check))
+        }
+        Phase::Waiting { reason, .. } | Phase::Errored { reason } => Some(reason.clone()),
+        _ => None,
+    };
+    own.or_else(|| reload(one))
+}
+
+fn reload(one: &Instance) -> Option<String> {
+    match one.beside.as_ref()? {
+        Beside::Awaited { .. } => Some("waits for its turn to be reloaded".into()),
+        Beside::Living(phase) => {
             let run = phase.run()?;
             let shown = format!("{}#{}", one.name, run.seq);
             Some(match &run.part {
@@ -145,6 +159,5 @@ pub fn reason(one: &Instance) -> Option<String> {
                 Part::Main | Part::Successor { .. } => format!("is being reloaded; {shown} starts beside it"),
             })
         }
-        (_, None) => None,
     }
 }

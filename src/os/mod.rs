@@ -2,8 +2,10 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod command;
 pub mod file;
 pub mod kmsg;
+pub mod notify;
 pub mod pipe;
 pub mod process;
 pub mod role;

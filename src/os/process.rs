@@ -295,6 +295,13 @@ pub fn wait_ended(pidfds: &[BorrowedFd<'_>], limit: std::time::Duration) {
     }
 }
 
+/// Whether the process that the pidfd was opened for has ended.
+#[must_use]
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [nix::poll::PollFd::new(pidfd, nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 /// Replaces this process by the program of `/proc/self/exe` with other arguments. Returns only a failure.
 #[must_use]
 pub fn exec_self(arguments: &[&str]) -> io::Error {

@@ -192,7 +192,8 @@ impl Laws {
                 }
             }
             Action::Note { run, note } => self.note(now, *run, note, story),
-            Action::Finish { .. }
+            Action::Probe { .. }
+            | Action::Finish { .. }
             | Action::Persist
             | Action::Save { .. }
             | Action::Reply { .. }

@@ -10,6 +10,7 @@ use stead::core::event::{Event, Exit, ExitStatus, Facts, Usage};
 use stead::core::fleet::Fleet;
 use stead::core::instance::Phase;
 use stead::core::name::{RunId, Ticket};
+use stead::core::probe::Outcome;
 use stead::core::record::{Actor, Crossing, SpawnFailure};
 use stead::core::spec::{Listen, Signal};
 
@@ -25,6 +26,7 @@ const NEXT: RunId = RunId(2);
 /// The way to each phase: what is asked and what happens, one after another.
 fn phases() -> Vec<(&'static str, Vec<Event>)> {
     let start = || asked(apply(true));
+    let proven = || asked(apply_with_proof());
     let spawned = || Event::Spawned { run: LIVE, pid: 101, at: now(5) };
     let stop = || asked(Command::Stop { targets: vec![NAME.into()] });
     let reload = [start(), spawned(), asked(Command::Reload { targets: vec![NAME.into()] })];
@@ -39,6 +41,11 @@ fn phases() -> Vec<(&'static str, Vec<Event>)> {
         ("starting, to be deleted", vec![start(), asked(Command::Delete { targets: vec![NAME.into()] })]),
         ("queued", vec![asked(apply_many())]),
         ("online", vec![start(), spawned()]),
+        ("readying", vec![proven(), spawned()]),
+        ("readying, and ready", vec![proven(), spawned(), Event::Ready { run: LIVE }]),
+        ("readying, and asked", vec![proven(), spawned(), Event::Ready { run: LIVE }, Event::Due]),
+        ("readying, to be stopped", vec![proven(), spawned(), stop()]),
+        ("online, and well", vec![proven(), spawned(), Event::Ready { run: LIVE }, Event::Due, probed(LIVE, true)]),
         ("stopping", vec![start(), spawned(), stop()]),
         (
             "stopping, to be started",
@@ -69,6 +76,9 @@ fn events(run: RunId) -> Vec<Event> {
         exited(run, 0),
         exited(run, 3),
         over_cap(run),
+        Event::Ready { run },
+        probed(run, true),
+        probed(run, false),
         Event::OomKill { run },
         finished(run),
     ]
@@ -107,12 +117,13 @@ fn every_phase_is_among_them() {
             Phase::Waiting { .. } => "waiting",
             Phase::Queued => "queued",
             Phase::Starting { .. } => "starting",
+            Phase::Readying { .. } => "readying",
             Phase::Online { .. } => "online",
             Phase::Stopping { .. } => "stopping",
             Phase::Ending { .. } => "ending",
         }));
     }
-    let all = ["ending", "errored", "online", "queued", "starting", "stopped", "stopping", "waiting"];
+    let all = ["ending", "errored", "online", "queued", "readying", "starting", "stopped", "stopping", "waiting"];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
 }
 
@@ -190,6 +201,16 @@ fn apply_many() -> Command {
     let mut spec = plain(NAME);
     spec.instances = Some(4);
     Command::Apply { specs: vec![spec], environment: environment() }
+}
+
+/// Online when it has said so and is well.
+fn apply_with_proof() -> Command {
+    let spec = crate::app::spec(&format!("{NAME} wait_ready=true health_check=100ms/1/0"));
+    Command::Apply { specs: vec![spec], environment: environment() }
+}
+
+fn probed(run: RunId, ok: bool) -> Event {
+    Event::Probed { run, outcome: Outcome { ok, said: String::new(), took: Millis(1) } }
 }
 
 fn asked(command: Command) -> Event {

@@ -16,7 +16,7 @@ use stead::core::event::ExitStatus;
 use stead::core::fleet::Fleet;
 use stead::core::instance::{Instance, Phase, Want};
 use stead::core::record::{NextAction, SpawnFailure};
-use stead::core::spec::{KillMode, Listen, Policy, Reload, Signal, Spec, Stop};
+use stead::core::spec::{HealthCheck, KillMode, Listen, Policy, Probe, Readiness, Reload, Signal, Spec, Stop};
 
 /// Names such that one app's instance may be called as another app.
 const NAMES: [&str; 3] = ["api", "web", "api-1"];
@@ -48,6 +48,7 @@ struct AppPlan {
     stop: Stop,
     listens: bool,
     reload_timeout: u64,
+    readiness: Readiness,
     /// Of the first, second … run; later ones live.
     tempers: Vec<Temper>,
 }
@@ -111,8 +112,13 @@ fn temper() -> impl Strategy<Value = Temper> {
             .prop_map(|(ms, code)| WhenTold::Ends(Millis(ms), code)),
         1 => Just(WhenTold::Ignores),
     ];
-    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>()).prop_map(
-        |(start, life, when_told, children, stubborn_children)| Temper {
+    let ready = select(vec![None, Some(Millis(0)), Some(Millis(20)), Some(Millis(700)), Some(Millis(5_000))]);
+    let well = (select(vec![0, 0, 300, 4_000]), select(vec![None, None, Some(3_000), Some(40_000)]))
+        .prop_map(|(from, to)| (Millis(from), to.map(Millis)));
+    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>(), ready, well).prop_map(
+        |(start, life, when_told, children, stubborn_children, ready, well)| Temper {
+            ready,
+            well,
             start,
             life,
             when_told,
@@ -141,15 +147,31 @@ fn app() -> impl Strategy<Value = AppPlan> {
     let stop = (select(vec![100, 1_600]), select(vec![KillMode::Tree, KillMode::Mixed, KillMode::Main]))
         .prop_map(|(timeout, kill_mode)| Stop { kill_timeout: Millis(timeout), kill_mode, ..Stop::default() });
     let reload = (any::<bool>(), select(vec![0, 200, 3_000]));
+    let check = (select(vec![200, 1_000, 30_000]), 1..4u32, select(vec![0, 0, 2_000])).prop_map(
+        |(interval, retries, start_period)| HealthCheck {
+            probe: Probe::Tcp("127.0.0.1:1".into()),
+            interval: Millis(interval),
+            timeout: Millis(1_000),
+            retries,
+            start_period: Millis(start_period),
+        },
+    );
+    let readiness = (prop::bool::weighted(0.3), select(vec![100, 3_000]), proptest::option::weighted(0.3, check))
+        .prop_map(|(wait_ready, timeout, health_check)| Readiness {
+            wait_ready,
+            listen_timeout: Millis(timeout),
+            health_check,
+        });
     let instances = select(vec![None, None, Some(1), Some(2), Some(3)]);
-    (instances, prop::bool::weighted(0.85), policy, stop, reload, vec(temper(), 0..6)).prop_map(
-        |(instances, autostart, policy, stop, (listens, reload_timeout), tempers)| AppPlan {
+    (instances, prop::bool::weighted(0.85), policy, stop, readiness, reload, vec(temper(), 0..6)).prop_map(
+        |(instances, autostart, policy, stop, readiness, (listens, reload_timeout), tempers)| AppPlan {
             instances,
             autostart,
             policy,
             stop,
             listens,
             reload_timeout,
+            readiness,
             tempers,
         },
     )
@@ -272,6 +294,7 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
         stop: app.stop.clone(),
         listen: if app.listens { vec![Listen::Tcp(":80".into())] } else { Vec::new() },
         reload: Reload { reload_timeout: Millis(app.reload_timeout), ..Reload::default() },
+        readiness: app.readiness.clone(),
         ..plain(name)
     }
 }
@@ -319,6 +342,7 @@ fn came_true(world: &World, fleet: &Fleet, one: &Instance, story: &str) {
             Phase::Errored { .. }
             | Phase::Waiting { .. }
             | Phase::Starting { .. }
+            | Phase::Readying { .. }
             | Phase::Stopping { .. }
             | Phase::Ending { .. },
         ) => {}

@@ -48,6 +48,8 @@ pub fn event(event: &Event, shown: impl Fn(RunId) -> String) -> String {
                 ExitStatus::Signal { signal, .. } => format!("{} dies of {signal}{left}", shown(*run)),
             }
         }
+        Event::Ready { run } => format!("{} says READY=1", shown(*run)),
+        Event::Probed { run, outcome } => format!("{} answers: {}", shown(*run), outcome.said),
         Event::OverCap { run, .. } => format!("{} is over its cap", shown(*run)),
         Event::OomKill { run } => format!("the kernel kills in the group of {}", shown(*run)),
         Event::Finished { run, .. } => format!("{} finished", shown(*run)),
@@ -77,7 +79,8 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
                 }
             ),
             None => {
-                format!("note {}: {}", shown(*run), if note.reload.is_some() { "a successor" } else { "takes over" })
+                let beside = if note.reload.is_some() { ", a successor" } else { "" };
+                format!("note {}: {}{beside}", shown(*run), format!("{:?}", note.reached).to_lowercase())
             }
         },
         Action::Signal { run, to, signal } => format!(
@@ -88,6 +91,7 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
             },
             shown(*run)
         ),
+        Action::Probe { run, .. } => format!("probe {}", shown(*run)),
         Action::Finish { run, tree: true } => format!("finish {}", shown(*run)),
         Action::Finish { run, tree: false } => format!("finish {}, whatever it left", shown(*run)),
         Action::Journal { line, .. } => match &line.entry {

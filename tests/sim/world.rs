@@ -14,6 +14,7 @@ use stead::core::command::{Asked, Change, ChangeKind, Command, Refusal, Reply};
 use stead::core::event::{Event, Facts};
 use stead::core::fleet::Fleet;
 use stead::core::name::{RunId, Ticket};
+use stead::core::probe::Outcome;
 use stead::core::record::{Actor, SpawnFailure};
 use stead::core::recover::{Found, HeldState, Tail, Wanted, tails};
 use stead::core::spec::{Env, Spec};
@@ -40,6 +41,8 @@ pub struct World {
     mail: BTreeMap<(Mono, u64), Letter>,
     letters: u64,
     finishing: BTreeMap<RunId, bool>,
+    /// In the socket that the keeper holds.
+    said_ready: Vec<RunId>,
     /// The daemon dies when it has performed so many actions.
     dies_after: Option<usize>,
     begins: Option<Mono>,
@@ -62,6 +65,7 @@ enum Letter {
     News(News),
     Unprepared(RunId, SpawnFailure),
     Finished(RunId),
+    Probed(RunId, Outcome),
 }
 
 impl World {
@@ -81,6 +85,7 @@ impl World {
             mail: BTreeMap::new(),
             letters: 0,
             finishing: BTreeMap::new(),
+            said_ready: Vec::new(),
             dies_after: None,
             begins: Some(Mono(0)),
             tickets: 0,
@@ -163,6 +168,11 @@ impl World {
         if self.fleet.take().is_some() {
             self.say("the daemon dies");
             self.laws.daemon_died(&self.kernel);
+            let unread = self.mail.values().filter_map(|letter| match letter {
+                Letter::News(News::Ready(run)) => Some(*run),
+                _ => None,
+            });
+            self.said_ready.extend(unread);
             self.mail.clear();
             self.finishing.clear();
             self.dies_after = None;
@@ -235,10 +245,11 @@ impl World {
     fn step(&mut self) {
         let now = self.now;
         if self.kernel.next().is_some_and(|at| at <= now.mono) {
-            if let Some(news) = self.kernel.happen(now)
-                && self.fleet.is_some()
-            {
-                self.post(self.latency, Letter::News(news));
+            match self.kernel.happen(now) {
+                // The keeper holds the socket: what is said while no daemon lives waits there.
+                Some(News::Ready(run)) if self.fleet.is_none() => self.said_ready.push(run),
+                Some(news) if self.fleet.is_some() => self.post(self.latency, Letter::News(news)),
+                Some(_) | None => {}
             }
             return;
         }
@@ -260,6 +271,8 @@ impl World {
         let event = match letter {
             Letter::News(News::Orphan(run)) => return self.sweep(run),
             Letter::Finished(run) => Event::Finished { run, facts: Box::new(Facts::default()) },
+            Letter::Probed(run, outcome) => Event::Probed { run, outcome },
+            Letter::News(News::Ready(run)) => Event::Ready { run },
             Letter::Unprepared(run, failure) => Event::SpawnFailed { run, failure },
             Letter::News(News::Spawned(run)) => {
                 let Some(kept) = self.kernel.table.get(&run) else { return };
@@ -311,7 +324,9 @@ impl World {
         let now = self.now;
         match action {
             Action::Spawn(order) => {
-                let temper = self.temper(&order.note.instance, &order.note.app, order.note.seq);
+                let mut temper = self.temper(&order.note.instance, &order.note.app, order.note.seq);
+                // Without a socket there is nobody to say it to.
+                temper.ready = temper.ready.filter(|_| order.spec.readiness.wait_ready);
                 match temper.start.clone() {
                     Start::Unprepared(failure) => {
                         self.post(Millis(0), Letter::Unprepared(order.run, failure));
@@ -323,6 +338,10 @@ impl World {
                 if let Some(kept) = self.kernel.table.get_mut(&run) {
                     kept.note = note;
                 }
+            }
+            Action::Probe { run, .. } => {
+                let outcome = self.kernel.probe(now, run).unwrap_or_else(refused);
+                self.post(Millis(1), Letter::Probed(run, outcome));
             }
             Action::Signal { run, to, signal } => self.kernel.signal(now, run, to == To::Tree, signal),
             Action::Finish { run, tree } => {
@@ -399,6 +418,9 @@ impl World {
         self.fleet = Some(fleet);
         self.say("a daemon begins");
         self.perform(actions);
+        for run in std::mem::take(&mut self.said_ready) {
+            self.post(self.latency, Letter::News(News::Ready(run)));
+        }
         if self.laws.told_to_end && self.fleet.is_some() {
             self.laws.told_daemon += 1;
             let actor = Actor { uid: Some(0), pid: Some(1), command: Some("systemd".into()) };
@@ -411,6 +433,7 @@ impl World {
         self.fleet = None;
         self.mail.clear();
         self.finishing.clear();
+        self.said_ready.clear();
         self.dies_after = None;
         self.kernel.end();
     }
@@ -423,6 +446,11 @@ impl World {
     fn boot_id(&self) -> String {
         format!("boot-{}", self.boot)
     }
+}
+
+/// The answer where nobody listens.
+fn refused() -> Outcome {
+    Outcome { ok: false, said: "connection refused".into(), took: Millis(0) }
 }
 
 /// What clients of the world have in their environment.
