@@ -50,7 +50,8 @@ impl Instance {
         self.runs().next().is_some()
     }
 
-    pub(super) fn phases(&self) -> impl Iterator<Item = &Phase> {
+    /// The phases of its runs, the main one's first.
+    pub fn phases(&self) -> impl Iterator<Item = &Phase> {
         std::iter::once(&self.phase).chain(self.beside.as_ref().and_then(Beside::phase))
     }
 

@@ -18,7 +18,7 @@ use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
 use crate::core::event::{Event, ExitStatus, Facts};
 use crate::core::fleet::Fleet;
-use crate::core::instance::Phase;
+use crate::core::instance::{Instance, Phase};
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::probe::Outcome;
 use crate::core::record::{Actor, SpawnFailure, Tally};
@@ -177,8 +177,7 @@ impl Daemon {
         if self.is_ready(said.pid) {
             return;
         }
-        let starts = |one: &crate::core::instance::Instance| matches!(one.phase, Phase::Starting { .. });
-        if self.fleet.instances().any(starts) && self.early.len() < MOST_EARLY {
+        if self.somebody_starts() && self.early.len() < MOST_EARLY {
             self.early.push_back((said.pid, pidfd));
         } else {
             tracing::warn!(pid = said.pid, uid = said.uid, "said READY=1, and no run of it is waited for");
@@ -192,18 +191,21 @@ impl Daemon {
                 self.early.push_back((pid, pidfd));
             }
         }
-        let starts = |one: &crate::core::instance::Instance| matches!(one.phase, Phase::Starting { .. });
-        if !self.fleet.instances().any(starts) {
+        if !self.somebody_starts() {
             self.early.clear();
         }
     }
 
+    fn somebody_starts(&self) -> bool {
+        self.fleet.instances().flat_map(Instance::phases).any(|phase| matches!(phase, Phase::Starting { .. }))
+    }
+
     fn is_ready(&mut self, pid: i32) -> bool {
-        let waits = |one: &crate::core::instance::Instance| match &one.phase {
+        let waits = |phase: &Phase| match phase {
             Phase::Readying { run, until: Some(_), .. } => Some(run.id),
             _ => None,
         };
-        let waiting: Vec<RunId> = self.fleet.instances().filter_map(waits).collect();
+        let waiting: Vec<RunId> = self.fleet.instances().flat_map(Instance::phases).filter_map(waits).collect();
         let snapshot = std::cell::OnceCell::new();
         let is_of = |run: &RunId| {
             self.runs.main(*run) == Some(pid)

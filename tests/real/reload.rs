@@ -342,3 +342,30 @@ fn instances_are_reloaded_one_after_another_and_one_that_fails_spares_the_rest()
         assert_eq!(stead.describe(name)["run"], run);
     }
 }
+
+#[test]
+fn ready_proves_a_new_run_at_once_and_one_that_does_not_say_so_is_ended() {
+    let ready = "
+if not os.path.exists('mute'):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as says:
+        says.connect(os.environ['NOTIFY_SOCKET'].replace('@', '\\0', 1))
+        says.send(b'READY=1')
+while not told";
+    let stead = Stead::new();
+    let port = free_port();
+    stead.file("server.py", &SERVER.replace("\nwhile not told", ready));
+    stead.start(&web(port, "min_uptime: 60s, wait_ready: true, listen_timeout: 15s"));
+    let clients = Clients::begin(port, "/", 2);
+    stead.ok(["reload", "web"]);
+    assert_eq!(get(port, "/"), Ok("web#2".into()));
+    stead.file("mute", "");
+    stead.start(&web(port, "min_uptime: 60s, wait_ready: true, listen_timeout: 500"));
+    let said = stead.run(["reload", "web"]);
+    assert_eq!(said.status, Some(1), "{said:?}");
+    for words in ["it was not ready in time", "web#2 runs on"] {
+        assert!(said.stderr.contains(words), "{words}: {said:?}");
+    }
+    assert_eq!(stead.newest_record("web")["cause"], "start-timeout");
+    assert_eq!(get(port, "/"), Ok("web#2".into()));
+    clients.end();
+}

@@ -287,12 +287,10 @@ impl Laws {
         if !life.heard_of_end && intent.is_none() {
             broken("Note before the first signal of a stop", &detail, story);
         }
-        if life.relieved && signal == life.spec.reload.reload_signal && life.asked_to_leave.is_none() && to == To::Main
-        {
-            if life.told.is_none() {
-                life.asked_to_leave = Some(now.mono);
-                return;
-            }
+        let leave = life.relieved && to == To::Main && signal == life.spec.reload.reload_signal;
+        if leave && life.asked_to_leave.is_none() && life.told.is_none() {
+            life.asked_to_leave = Some(now.mono);
+            return;
         }
         if signal != Signal::KILL {
             life.told.get_or_insert(now.mono);
