@@ -98,6 +98,7 @@ fn effect(path: &str) -> Effect {
         "depends_on",
         "readiness.health_check",
         "readiness.listen_timeout",
+        "health.",
     ];
     if live.iter().any(|field| path.starts_with(field)) { Effect::Live } else { Effect::Restart }
 }

@@ -21,8 +21,8 @@ const HISTORY: Millis = Millis(60_000);
 /// Usage that moves by less than this between two looks stands still.
 const STILL: u64 = 64 << 10;
 
-/// Looks without movement after which a tree near its cap is looked at less often.
-const QUIET: u32 = 50;
+/// Looks without movement after which a tree is looked at less often.
+const QUIET: u32 = 10;
 
 /// The cache is read anew when usage has moved by this: the whole of memory.stat costs some 50 µs.
 const STALE: u64 = 1 << 20;
@@ -38,6 +38,8 @@ const GRID: u64 = 20;
 pub enum Found {
     OverCap(RunId, Box<Crossing>),
     OomKill(RunId),
+    /// Somebody has removed the group of a live run; from now on it is polled.
+    GroupGone(RunId),
 }
 
 /// All live runs.
@@ -146,6 +148,11 @@ impl Memory {
         self.runs.get(&run)?.leaf.as_ref()?.working_set()
     }
 
+    /// The same at the price of one short read; `None` where no group counts it.
+    pub fn reading(&mut self, run: RunId) -> Option<u64> {
+        self.runs.get_mut(&run)?.counted()
+    }
+
     #[must_use]
     pub fn last(&self, run: RunId) -> Option<u64> {
         self.runs.get(&run)?.last.map(|(_, bytes)| bytes)
@@ -195,8 +202,11 @@ impl Tree {
         found: &mut Vec<Found>,
     ) {
         let Some(bytes) = self.measure(run, members) else {
-            // The group is about to go, or the tree is empty: its end is on its way.
-            self.look_at = Some(now + Millis(1000));
+            // Without a group the tree is empty: its end is on its way.
+            self.look_at = Some(now + if self.leaf.is_some() { Millis(GRID) } else { Millis(1000) });
+            if self.leaf.take().is_some() {
+                found.push(Found::GroupGone(run));
+            }
             return;
         };
         let (then, before) = self.last.unwrap_or((now, bytes));
@@ -243,10 +253,15 @@ impl Tree {
 
     /// The working set; without a group the sum of shares.
     fn measure(&mut self, run: RunId, members: &dyn Fn(RunId) -> Vec<i32>) -> Option<u64> {
-        let Some(leaf) = &self.leaf else {
+        if self.leaf.is_none() {
             let shares: Vec<u64> = members(run).into_iter().filter_map(process::pss).collect();
             return (!shares.is_empty()).then(|| shares.iter().sum());
-        };
+        }
+        self.counted()
+    }
+
+    fn counted(&mut self) -> Option<u64> {
+        let leaf = self.leaf.as_ref()?;
         let usage = leaf.usage()?;
         let (read_at, cache) = self.cache;
         let close = self.cap.or(self.wall).is_some_and(|limit| usage > limit / 5 * 4);
@@ -261,10 +276,10 @@ impl Tree {
 }
 
 /// How long a counted tree need not be looked at: a quarter of the time in which it could reach its limit, at the rate it has shown
-/// or at 50 MiB/s, whichever is more.
+/// or at 50 MiB/s, whichever is more; half of it where it has stood still.
 fn interval(headroom: u64, rate: u64, quiet: u32) -> Millis {
-    let ms = headroom.saturating_mul(1000) / (4 * rate.max(50 << 20));
-    let shortest = if quiet >= QUIET { 5 * GRID } else { GRID };
+    let (part, shortest) = if quiet >= QUIET { (2, 5 * GRID) } else { (4, GRID) };
+    let ms = headroom.saturating_mul(1000) / (part * rate.max(50 << 20));
     Millis(ms.clamp(shortest, 1000))
 }
 
@@ -316,6 +331,7 @@ mod tests {
         assert_eq!(interval(1 << 20, 0, 0), Millis(20));
         assert_eq!(interval(1 << 20, 0, QUIET), Millis(100));
         assert_eq!(interval(10 << 30, 0, QUIET), Millis(1000));
+        assert_eq!((interval(100 << 20, 0, 0), interval(100 << 20, 0, QUIET)), (Millis(500), Millis(1000)));
     }
 
     #[test]

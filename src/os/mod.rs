@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod command;
 pub mod file;
+pub mod host;
 pub mod kmsg;
 pub mod notify;
 pub mod pipe;
