@@ -415,6 +415,7 @@ impl Instance {
                 verdict.summary.push_str(&patience.unwrap_or_default());
                 // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
                 let exception = facts.exception.filter(|_| verdict.cause == Cause::ExitCode);
+                let relieved = run.part == Part::Predecessor && verdict.cause == Cause::Reload;
                 let signature = exception.as_ref().map(|one| signature::signature(&one.kind, &one.message));
                 let (actor, grounds) = why.map_or((None, None), |why| (why.actor, why.grounds));
                 if verdict.cause == Cause::StartTimeout {
@@ -445,7 +446,8 @@ impl Instance {
                         ..facts.memory
                     },
                     evidence: Evidence {
-                        stderr_tail: facts.stderr_tail,
+                        // The last lines are those of its successor, who writes into the same file.
+                        stderr_tail: if relieved { Vec::new() } else { facts.stderr_tail },
                         exception,
                         oom: facts.oom,
                         kernel_log: facts.kernel_log,

@@ -428,7 +428,9 @@ impl Daemon {
                     self.say(&FromDaemon::Forget { run });
                     self.finishing.remove(&run);
                     self.runs.remove(run);
-                    self.envelopes.remove(&run);
+                    if let Some(ended) = self.envelopes.remove(&run) {
+                        self.mark_anew(ended.core.id);
+                    }
                     self.output.forget(run);
                     self.pid_files.remove(run);
                     self.memory.remove(run);
@@ -745,6 +747,20 @@ impl Daemon {
                 let look_at = clock::now().mono + SWEEP_AGAIN;
                 self.finishing.insert(run, Finishing::Sweeping { look_at, most });
             }
+        }
+    }
+
+    /// Of two runs that wrote into the same files one has ended: what it wrote is not the other's.
+    fn mark_anew(&mut self, id: Id) {
+        let others: Vec<RunId> =
+            self.envelopes.iter().filter(|(_, envelope)| envelope.core.id == id).map(|(run, _)| *run).collect();
+        let Some(files) = self.files(id).filter(|_| !others.is_empty()) else { return };
+        let Ok(marks) = self.output.marks(&files) else { return };
+        for run in others {
+            let Some(envelope) = self.envelopes.get_mut(&run) else { continue };
+            envelope.marks = marks;
+            let note = serde_json::to_string(&*envelope).unwrap_or_default();
+            self.say(&FromDaemon::Note { run, note });
         }
     }
 

@@ -261,6 +261,19 @@ fn a_new_run_that_fails_leaves_the_old_one_alone_and_says_why() {
     stead.ok(["reload", "web"]);
     assert_eq!(get(port, "/"), Ok("web#3".into()));
     clients.end();
+    assert_eq!(stead.newest_record("web")["evidence"]["stderr_tail"], json!([]));
+}
+
+#[test]
+fn what_a_new_run_said_that_failed_is_not_taken_for_words_of_the_old_one() {
+    let (stead, port) = served("min_uptime: 60s");
+    stead.file("broken", "");
+    assert_eq!(stead.run(["reload", "web"]).status, Some(1));
+    std::fs::remove_file(stead.work.join("broken")).unwrap();
+    signal(stead.pid("web"), 9);
+    assert_eq!(get(port, "/"), Ok("web#3".into()));
+    let record = stead.newest_record("web");
+    assert_eq!((&record["run"], &record["evidence"]["stderr_tail"]), (&json!("web#1"), &json!([])), "{record:#}");
 }
 
 #[test]
