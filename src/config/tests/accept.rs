@@ -4,7 +4,7 @@ use super::super::attributes::{ATTRIBUTES, Standing};
 use super::super::ecosystem;
 use super::*;
 use crate::core::clock::Millis;
-use crate::core::spec::{Bytes, KillMode, Limit, Listen, Logs, Policy, Resource, Signal, Stop};
+use crate::core::spec::{Bytes, KillMode, Limit, Listen, Logs, Policy, Reload, Resource, Signal, Stop};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -183,6 +183,8 @@ fn the_policy_is_read() {
     assert_eq!((spec.namespace.as_str(), spec.autostart, spec.nice), ("jobs", false, Some(-5)));
     assert_eq!(spec.instance_var, "N");
     assert_eq!(world.app("kill_mode: mixed\nkill_signal: 15\ntreekill: true").stop.kill_mode, KillMode::Mixed);
+    let reload = world.app("listen: [':80']\nreload_signal: hup\nreload_timeout: 10s").reload;
+    assert_eq!(reload, Reload { reload_signal: Signal::HUP, reload_timeout: Millis(10_000) });
     assert_eq!(world.app("stop_exit_codes: 3").policy.stop_exit_codes, BTreeSet::from([3]));
 }
 
@@ -275,6 +277,10 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
     assert_eq!(
         world.warnings(&app("kill_timeout: 5")),
         ["ecosystem.yaml:4: apps[0].kill_timeout: 5 is 5 milliseconds"]
+    );
+    assert_eq!(
+        world.warnings(&app("reload_timeout: 5s")),
+        ["ecosystem.yaml:4: apps[0].reload_timeout: does nothing without `listen`"]
     );
 }
 
