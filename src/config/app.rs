@@ -48,6 +48,8 @@ pub(super) struct Outcome<'a> {
     /// Where it got its name.
     pub place: Place,
     pub listen: Vec<(Listen, Place)>,
+    /// Where it says what it depends on.
+    pub depends_on: Place,
     pub environments: Vec<&'a str>,
     /// Attributes that stead does not act upon.
     pub unused: Vec<(&'static Attribute, Place)>,
@@ -170,6 +172,7 @@ impl<'a> App<'a> {
         let listen = self.listen();
         self.refuse_cluster();
         let place = self.place_of("name");
+        let depends_on = self.place_of("depends_on");
         let namespace = self.get("namespace", |node| AppName::parse(&word(node)?).map_err(Fault::new));
         let cap = self.get("max_memory_restart", value::cap).flatten();
         let spec = Spec {
@@ -205,6 +208,7 @@ impl<'a> App<'a> {
             instances,
             place,
             listen,
+            depends_on,
             environments: self.environments.iter().map(|(name, _)| *name).collect(),
             unused: self.unused(),
             problems: self.problems,

@@ -97,8 +97,10 @@ impl Fleet {
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         self.refuse_clashes(&specs)?;
+        self.refuse_dependencies(&specs)?;
         let before = self.wanted("");
-        let (mut ups, mut cycles, mut leaving, mut checked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut ups, mut cycles, mut new, mut leaving, mut checked) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for spec in specs {
             let name = spec.name.clone();
             let (count, want) = (spec.instances.unwrap_or(1), if spec.autostart { Want::Up } else { Want::Down });
@@ -140,8 +142,13 @@ impl Fleet {
                 }
             }
             self.show_resized(&added, &gone, wait);
+            new.extend(added);
             leaving.extend(gone);
         }
+        // What starts with the file starts what it needs.
+        let starts = |id: &Id| self.instances[id].want == Want::Up && self.instances[id].phase == Phase::Queued;
+        let begun: Vec<Id> = new.into_iter().filter(starts).chain(ups.iter().chain(&cycles).copied()).collect();
+        ups.extend(self.pull(&begun, wait));
         for id in ups {
             self.input(now, id, Input::Up, out);
         }
@@ -152,9 +159,7 @@ impl Fleet {
             self.input(now, id, Input::CheckChanged, out);
         }
         let why = Why::asked(Cause::ConfigChange, Some(actor.clone()));
-        for id in cycles {
-            self.input(now, id, Input::Cycle { why: why.clone() }, out);
-        }
+        self.part(now, &cycles, &why, false, out);
         self.leave(now, &leaving, actor, out);
         Ok(())
     }
@@ -216,7 +221,8 @@ impl Fleet {
                 }
             }
         }
-        self.wish(now, &wishes, Want::Up, |_| Input::Up, out);
+        wishes.extend(self.pull(&wishes, wait));
+        self.wish(now, &wishes, Want::Up, None, out);
         Ok(())
     }
 
@@ -239,7 +245,7 @@ impl Fleet {
             wait.goals.push((*id, instance.name.clone(), Goal::DownUpTo(self.last_run())));
         }
         let why = Why::asked(Cause::Manual, Some(actor.clone()));
-        self.wish(now, &ids, Want::Down, |_| Input::Down { why: why.clone(), gone: false }, out);
+        self.wish(now, &ids, Want::Down, Some(&why), out);
         Ok(())
     }
 
@@ -268,8 +274,10 @@ impl Fleet {
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Restarted, None));
             wait.goals.push((*id, instance.name.clone(), Goal::UpAfter(after)));
         }
+        let pulled = self.pull(&ids, wait);
+        self.wish(now, &pulled, Want::Up, None, out);
         let why = Why::asked(Cause::Manual, Some(actor.clone()));
-        self.wish(now, &ids, Want::Up, |_| Input::Cycle { why: why.clone() }, out);
+        self.wish(now, &ids, Want::Up, Some(&why), out);
         Ok(())
     }
 
@@ -309,7 +317,9 @@ impl Fleet {
                 instance.reload(why.clone());
             }
         }
-        self.wish(now, &cycles, Want::Up, |_| Input::Cycle { why: why.clone() }, out);
+        let pulled = self.pull(&cycles, wait);
+        self.wish(now, &pulled, Want::Up, None, out);
+        self.wish(now, &cycles, Want::Up, Some(&why), out);
         Ok(())
     }
 
@@ -332,7 +342,7 @@ impl Fleet {
             }
         }
         let why = Why::asked(Cause::Manual, Some(actor.clone()));
-        self.wish(now, &ids, Want::Gone, |_| Input::Down { why: why.clone(), gone: true }, out);
+        self.wish(now, &ids, Want::Gone, Some(&why), out);
         Ok(())
     }
 
@@ -411,31 +421,40 @@ impl Fleet {
         }
         let ids: Vec<Id> = self.instances.values().filter(|one| one.want != Want::Gone).map(|one| one.id).collect();
         let why = Why::asked(Cause::Manual, Some(actor.clone()));
-        self.wish(now, &ids, Want::Down, |_| Input::Down { why: why.clone(), gone: false }, out);
+        self.wish(now, &ids, Want::Down, Some(&why), out);
         self.ending = Some(Ending { tickets: vec![ticket], said_bye: false });
     }
 
-    /// Has the wish of each written, and lets it come true. The order matters: a crash before the first signal must find the wish,
-    /// and one after it no record that speaks for the wish of before.
-    fn wish(&mut self, now: Now, ids: &[Id], want: Want, input: impl Fn(Id) -> Input, out: &mut Vec<Action>) {
-        let (turned, same): (Vec<Id>, Vec<Id>) =
-            ids.iter().partition(|id| self.instances.get(id).is_some_and(|one| one.want != want));
-        if want == Want::Up {
-            // Nothing that is not wanted up can be signalled by this.
-            turned.iter().for_each(|id| self.input(now, *id, input(*id), out));
-        }
+    /// Has the wish of each written, and lets it come true: `why` its present run ends, `None` where it may go on. The order matters:
+    /// a crash before the first signal must find the wish, and one after it no record that speaks for the wish of before.
+    fn wish(&mut self, now: Now, ids: &[Id], want: Want, why: Option<&Why>, out: &mut Vec<Action>) {
+        let turned: Vec<Id> =
+            ids.iter().copied().filter(|id| self.instances.get(id).is_some_and(|one| one.want != want)).collect();
+        let same: Vec<Id> = ids.iter().copied().filter(|id| !turned.contains(id)).collect();
+        let mut later = Vec::new();
         for id in &turned {
-            if let Some(instance) = self.instances.get_mut(id) {
-                instance.want = want;
+            let Some(one) = self.instances.get_mut(id) else { continue };
+            let lives = matches!(one.phase, Phase::Starting { .. } | Phase::Readying { .. } | Phase::Online { .. });
+            one.want = want;
+            match why {
+                // It can signal nobody, and is written as what comes of it.
+                Some(why) if want == Want::Up && !lives => {
+                    self.input(now, *id, Input::Cycle { why: why.clone() }, out);
+                }
+                None => self.input(now, *id, Input::Up, out),
+                Some(_) => later.push(*id),
             }
         }
         if !turned.is_empty() {
             out.push(Action::Persist);
         }
-        if want != Want::Up {
-            turned.iter().for_each(|id| self.input(now, *id, input(*id), out));
+        match why {
+            Some(why) => {
+                later.extend(same);
+                self.part(now, &later, why, false, out);
+            }
+            None => same.iter().for_each(|id| self.input(now, *id, Input::Up, out)),
         }
-        same.iter().for_each(|id| self.input(now, *id, input(*id), out));
     }
 
     /// Makes the instances that are missing up to the app's count.
@@ -472,9 +491,7 @@ impl Fleet {
 
     fn leave(&mut self, now: Now, ids: &[Id], actor: &Actor, out: &mut Vec<Action>) {
         let why = Why::asked(Cause::Manual, Some(actor.clone()));
-        for id in ids {
-            self.input(now, *id, Input::Down { why: why.clone(), gone: true }, out);
-        }
+        self.part(now, ids, &why, false, out);
     }
 
     /// Says, and waits for, what comes and goes.

@@ -3,6 +3,7 @@
 use super::action::{Action, Entry};
 use super::clock::{Mono, Now, Wall};
 use super::command::{Refusal, Reply};
+use super::depend::Leaving;
 use super::event::{Event, Why};
 use super::health::Rules;
 use super::instance::{Input, Instance, Part, Phase, Want};
@@ -29,6 +30,8 @@ pub struct Fleet {
     pub(super) rules: Rules,
     pub(super) waits: Vec<Wait>,
     pub(super) ending: Option<Ending>,
+    /// In the order of the asking.
+    pub(super) leaving: Vec<Leaving>,
     starts_at_once: usize,
 }
 
@@ -74,6 +77,7 @@ impl Fleet {
             rules: Rules::default(),
             waits: Vec::new(),
             ending: None,
+            leaving: Vec::new(),
             starts_at_once: 2 * cpus.max(1),
         }
     }
@@ -178,6 +182,7 @@ impl Fleet {
     /// Begins to end. A second time: at once.
     fn term(&mut self, now: Now, actor: Actor, out: &mut Vec<Action>) {
         if self.ending.is_some() {
+            self.let_all_go(now, out);
             let live: Vec<Id> = self.instances.keys().copied().collect();
             for id in live {
                 self.instances.get_mut(&id).into_iter().flat_map(Instance::phases_mut).for_each(|phase| match phase {
@@ -192,13 +197,12 @@ impl Fleet {
         self.ending = Some(Ending { tickets: Vec::new(), said_bye: false });
         let why = Why::asked(Cause::Shutdown, Some(actor));
         let ids: Vec<Id> = self.instances.keys().copied().collect();
-        for id in ids {
-            self.input(now, id, Input::End { why: why.clone() }, out);
-        }
+        self.part(now, &ids, &why, true, out);
     }
 
     /// After every event: forget what is gone, give turns, answer who waits.
     pub(super) fn settle(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.let_go(now, out);
         self.bury(out);
         // Before the next turns: what a client waits for may have failed, and be tried again in the same moment.
         self.weigh();
@@ -254,8 +258,9 @@ impl Fleet {
         let mut turns: Vec<(RunId, Id)> = self
             .instances
             .values()
+            .filter(|one| one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()))
             // One whose reload was given up waits until the successor is gone.
-            .filter(|one| one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()) && !one.has_successor())
+            .filter(|one| !one.has_successor() && self.waits_for(one).is_none())
             .map(|one| (one.last_run, one.id))
             .chain(self.next_reloads())
             .collect();

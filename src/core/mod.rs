@@ -10,6 +10,7 @@ pub mod cause;
 pub mod change;
 pub mod clock;
 pub mod command;
+pub mod depend;
 pub mod event;
 pub mod exit_code;
 pub mod fleet;

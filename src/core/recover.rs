@@ -244,6 +244,9 @@ impl Fleet {
         if self.ending.is_some() {
             return vec![Action::Reply { ticket, result: Err(ending()) }];
         }
+        if let Err(refusal) = self.refuse_circle(saved.apps.iter().map(|app| &*app.spec)) {
+            return vec![Action::Reply { ticket, result: Err(refusal) }];
+        }
         let mut reply = Reply::default();
         let mut goals = Vec::new();
         let after = self.last_run();
@@ -312,6 +315,7 @@ impl Fleet {
             _ => None,
         };
         let newest = held.last().map(|one| one.run);
+        let mut ends = None;
         for one in held {
             let is_newest = Some(one.run) == newest;
             let part = match (&reload, is_newest) {
@@ -321,15 +325,20 @@ impl Fleet {
             };
             let written = tail.is_some_and(|tail| tail.open.iter().any(|open| open.run == one.run));
             let second = part != Part::Main;
-            let phase = instance.adopt(now, app, one, part, written, out);
+            let (phase, unwanted) = instance.adopt(now, app, one, part, written, out);
             if !second {
                 instance.phase = phase;
+                ends = unwanted;
             } else if phase.run().is_some() {
                 instance.beside = Some(Beside::Living(Box::new(phase)));
             }
         }
         let spec = app.spec.clone();
-        instance.hand_over(now, &spec, out);
+        if let Some(why) = ends {
+            self.leave_later(id, why);
+        } else {
+            instance.hand_over(now, &spec, out);
+        }
     }
 
     /// Goes on with an instance of which nothing lives.
@@ -392,8 +401,17 @@ impl Fleet {
 }
 
 impl Instance {
-    /// The phase of a run that the keeper holds. `written`: its start is in the journal.
-    fn adopt(&mut self, now: Now, app: &App, held: Held, part: Part, written: bool, out: &mut Vec<Action>) -> Phase {
+    /// The phase of a run that the keeper holds, and why it is to end, where its turn to do so is still to come. `written`: its start
+    /// is in the journal.
+    fn adopt(
+        &mut self,
+        now: Now,
+        app: &App,
+        held: Held,
+        part: Part,
+        written: bool,
+        out: &mut Vec<Action>,
+    ) -> (Phase, Option<Why>) {
         let spec = app.spec.clone();
         if self.last_run < held.run {
             self.begin(held.run, held.note.seq, &part);
@@ -421,8 +439,9 @@ impl Instance {
             Want::Down | Want::Gone => Some(Cause::Manual),
         };
         let unwanted = cause.map(|cause| Why::asked(cause, None));
-        let pid = held.pid;
-        match held.state {
+        let (pid, is_main) = (held.pid, run.part == Part::Main);
+        let phase = match held.state {
+            HeldState::Starting if is_main => return (Phase::Starting { run, then: None }, unwanted),
             HeldState::Starting => Phase::Starting { run, then: unwanted },
             HeldState::Failed { failure } => {
                 let phase = Phase::Starting { run, then: None };
@@ -435,6 +454,7 @@ impl Instance {
                 (Some(intent), _) if intent.sent == Sent::Nothing => self.send(now, run, pid, intent, out),
                 (Some(intent), Some(_)) if intent.sent == Sent::ReloadSignal => self.send(now, run, pid, intent, out),
                 (Some(intent), _) => Phase::Stopping { run, pid, intent },
+                (None, why) if is_main => return (on_trial(now, &spec, run, pid, Some(now.mono + HEARING)), why),
                 (None, Some(why)) => self.stop(now, run, pid, why, out),
                 (None, None) if run.part == Part::Predecessor => {
                     self.relieve(now, &spec, run, pid, Why::asked(Cause::Reload, None), out)
@@ -442,7 +462,8 @@ impl Instance {
                 (None, None) => on_trial(now, &spec, run, pid, Some(now.mono + HEARING)),
             },
             HeldState::Ended { exit } => self.ending(now, run, pid, exit, None, held.note.intent, out),
-        }
+        };
+        (phase, None)
     }
 }
 

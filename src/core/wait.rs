@@ -33,10 +33,10 @@ enum Progress {
 impl Fleet {
     /// Strikes the goals that are reached, or out of reach.
     pub(super) fn weigh(&mut self) {
-        let instances = &self.instances;
-        for wait in &mut self.waits {
+        let mut waits = std::mem::take(&mut self.waits);
+        for wait in &mut waits {
             let reply = &mut wait.reply;
-            wait.goals.retain(|(id, name, goal)| match progress(instances.get(id), name, *goal) {
+            wait.goals.retain(|(id, name, goal)| match self.progress(*id, name, *goal) {
                 Progress::Open => true,
                 Progress::Reached => false,
                 Progress::Failed(failure) => {
@@ -45,6 +45,7 @@ impl Fleet {
                 }
             });
         }
+        self.waits = waits;
     }
 
     /// Answers those who have nothing left to wait for.
@@ -54,6 +55,19 @@ impl Fleet {
             std::mem::take(&mut self.waits).into_iter().partition(|wait| wait.goals.is_empty());
         self.waits = open;
         out.extend(done.into_iter().map(|wait| Action::Reply { ticket: wait.ticket, result: Ok(wait.reply) }));
+    }
+}
+
+impl Fleet {
+    fn progress(&self, id: Id, name: &str, goal: Goal) -> Progress {
+        let instance = self.instances.get(&id);
+        let blocked = instance.filter(|one| one.phase == Phase::Queued).and_then(|one| self.waits_for(one));
+        match (goal, blocked) {
+            (Goal::UpAfter(_), Some(unmet)) if !unmet.is_coming => {
+                Progress::Failed(Failure { name: name.to_owned(), reason: unmet.text(), tail: Vec::new() })
+            }
+            _ => progress(instance, name, goal),
+        }
     }
 }
 

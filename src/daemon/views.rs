@@ -150,6 +150,7 @@ pub fn tree(runs: &Runs, keeper: i32, run: RunId) -> Vec<ProcessView> {
 #[must_use]
 pub fn reason(fleet: &Fleet, one: &Instance) -> Option<String> {
     let own = match &one.phase {
+        Phase::Queued => fleet.waits_for(one).map(|unmet| unmet.text()),
         Phase::Readying { until: Some(_), .. } => Some("waits for its READY=1".into()),
         Phase::Readying { run, until: None, .. } | Phase::Online { run, .. } => {
             let check = fleet.app(&one.app).and_then(|app| app.spec.readiness.health_check.as_ref());

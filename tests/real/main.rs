@@ -12,6 +12,7 @@ mod logs;
 mod look;
 mod memory;
 mod policy;
+mod probes;
 mod recovery;
 mod reload;
 mod start_and_stop;

@@ -1,19 +1,20 @@
 //! What must hold in every world, each law by its name. They are checked at each action, before it is performed.
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kept, Kernel};
 use crate::world::Disk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stead::core::action::{Action, Entry, Line, Order, To};
+use stead::core::cause::is_planned;
 use stead::core::clock::{Millis, Mono, Now};
 use stead::core::command::{Command, Refusal, Reply};
 use stead::core::event::{Exit, ExitStatus, RunNote, Sent};
 use stead::core::fleet::Fleet;
-use stead::core::instance::Want;
-use stead::core::name::{Id, RunId, Ticket};
+use stead::core::instance::{Instance, Want};
+use stead::core::name::{AppName, Id, RunId, Ticket};
 use stead::core::record::Cause;
 use stead::core::recover::{HeldState, Wanted};
-use stead::core::spec::{KillMode, Policy, Signal, Spec};
+use stead::core::spec::{KillMode, Need, Policy, Signal, Spec};
 
 /// What the world knows of a run, whatever the daemon forgets.
 #[derive(Clone, Debug)]
@@ -178,8 +179,14 @@ impl Laws {
     pub fn performed(&mut self, now: Now, action: &Action, world: (&Kernel, &Disk, &Fleet), story: &str) {
         let (kernel, disk, fleet) = world;
         match action {
-            Action::Spawn(order) => self.spawn(order, kernel, story),
-            Action::Signal { run, to, signal } => self.signal(now, *run, *to, *signal, kernel, story),
+            Action::Spawn(order) => {
+                self.starts_after_what_it_needs(order, kernel, fleet, story);
+                self.spawn(order, kernel, story);
+            }
+            Action::Signal { run, to, signal } => {
+                self.ends_after_what_needs_it(*run, kernel, fleet, story);
+                self.signal(now, *run, *to, *signal, kernel, story);
+            }
             Action::Journal { line, .. } => self.journal(line, kernel, fleet, story),
             Action::Forget { run } => {
                 if self.lives.get(run).is_none_or(|life| life.records != 1) {
@@ -266,6 +273,43 @@ impl Laws {
                 lost: false,
             },
         );
+    }
+
+    fn starts_after_what_it_needs(&self, order: &Order, kernel: &Kernel, fleet: &Fleet, story: &str) {
+        for (app, need) in &order.spec.depends_on {
+            let members: Vec<_> = fleet.instances().filter(|one| one.app == *app && one.want != Want::Gone).collect();
+            let lives = |one: &Instance| {
+                // As far as the daemon has heard.
+                let runs = |(run, kept): (&RunId, &Kept)| {
+                    kept.note.id == one.id && self.lives.get(run).is_some_and(|life| !life.heard_of_end)
+                };
+                one.want == Want::Up && *need != Need::Done && kernel.table.iter().any(runs)
+            };
+            let done = |one: &Instance| one.last.as_ref().is_some_and(|last| last.cause == Cause::Success);
+            if members.is_empty() || !members.into_iter().all(|one| lives(one) || done(one)) {
+                let detail = format!("{}#{} starts without {app}", order.note.instance, order.note.seq);
+                broken("what is needed is there before those who need it start", &detail, story);
+            }
+        }
+    }
+
+    /// The first signal of a stop.
+    fn ends_after_what_needs_it(&self, run: RunId, kernel: &Kernel, fleet: &Fleet, story: &str) {
+        let (Some(life), Some(kept)) = (self.lives.get(&run), kernel.table.get(&run)) else { return };
+        let planned = kept.note.intent.as_ref().is_some_and(|intent| is_planned(intent.why.cause));
+        if self.signal_verb || life.told.is_some() || !planned || self.told_daemon > 1 || !kept.main_lives() {
+            return;
+        }
+        for (other, dependent) in kernel.table.iter().filter(|(_, other)| other.main_lives()) {
+            let Some(one) = fleet.instance(dependent.note.id) else { continue };
+            let ends_too = one.want != Want::Up
+                || (self.told_daemon == 1 && fleet.instance(life.id).is_some_and(|it| it.want == Want::Up));
+            let mine = one.run().is_some_and(|life| life.id == *other);
+            if ends_too && mine && needs(fleet, &dependent.note.app, &kept.note.app) {
+                let detail = format!("{} is ended while {} lives", life.shown, self.shown(*other));
+                broken("what is needed ends after those who need it", &detail, story);
+            }
+        }
     }
 
     fn signal(&mut self, now: Now, run: RunId, to: To, signal: Signal, kernel: &Kernel, story: &str) {
@@ -419,6 +463,13 @@ impl Laws {
             broken("the tally counts every record and every restart", &detail, story);
         }
     }
+}
+
+/// Whether one app depends on another, be it by a third.
+fn needs(fleet: &Fleet, app: &str, other: &str) -> bool {
+    let Ok(name) = AppName::parse(app) else { return false };
+    let Some(wish) = fleet.app(&name) else { return false };
+    wish.spec.depends_on.keys().any(|next| next.as_str() == other || needs(fleet, next.as_str(), other))
 }
 
 fn cause(exit: &Exit, policy: &Policy) -> Cause {

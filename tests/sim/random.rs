@@ -15,8 +15,9 @@ use stead::core::command::Command;
 use stead::core::event::ExitStatus;
 use stead::core::fleet::Fleet;
 use stead::core::instance::{Instance, Phase, Want};
+use stead::core::name::AppName;
 use stead::core::record::{NextAction, SpawnFailure};
-use stead::core::spec::{HealthCheck, KillMode, Listen, Policy, Probe, Readiness, Reload, Signal, Spec, Stop};
+use stead::core::spec::{HealthCheck, KillMode, Listen, Need, Policy, Probe, Readiness, Reload, Signal, Spec, Stop};
 
 /// Names such that one app's instance may be called as another app.
 const NAMES: [&str; 3] = ["api", "web", "api-1"];
@@ -49,6 +50,8 @@ struct AppPlan {
     listens: bool,
     reload_timeout: u64,
     readiness: Readiness,
+    /// On the apps before it.
+    depends_on: [Option<Need>; 2],
     /// Of the first, second … run; later ones live.
     tempers: Vec<Temper>,
 }
@@ -163,8 +166,11 @@ fn app() -> impl Strategy<Value = AppPlan> {
             health_check,
         });
     let instances = select(vec![None, None, Some(1), Some(2), Some(3)]);
-    (instances, prop::bool::weighted(0.85), policy, stop, readiness, reload, vec(temper(), 0..6)).prop_map(
-        |(instances, autostart, policy, stop, readiness, (listens, reload_timeout), tempers)| AppPlan {
+    let need = || select(vec![None, None, None, Some(Need::Started), Some(Need::Healthy), Some(Need::Done)]);
+    let depends_on = (need(), need()).prop_map(|(first, second)| [first, second]);
+    (instances, prop::bool::weighted(0.85), policy, stop, readiness, depends_on, reload, vec(temper(), 0..6)).prop_map(
+        |(instances, autostart, policy, stop, readiness, depends_on, (listens, reload_timeout), tempers)| AppPlan {
+            depends_on,
             instances,
             autostart,
             policy,
@@ -237,6 +243,7 @@ fn live(plan: &Plan, wall_steps: &[i64]) -> World {
     }
     world.pass(laws::QUIET);
     world.start_stead();
+    world.daemon_lives_on();
     world.pass(laws::QUIET);
     rests(&mut world);
     ask_again(&mut world, &file);
@@ -295,6 +302,12 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
         listen: if app.listens { vec![Listen::Tcp(":80".into())] } else { Vec::new() },
         reload: Reload { reload_timeout: Millis(app.reload_timeout), ..Reload::default() },
         readiness: app.readiness.clone(),
+        depends_on: NAMES
+            .iter()
+            .take_while(|other| **other != name)
+            .zip(app.depends_on)
+            .filter_map(|(other, need)| Some((AppName::parse(other).expect("it is a name"), need?)))
+            .collect(),
         ..plain(name)
     }
 }
@@ -302,8 +315,12 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
 /// After a long quiet, everything is where it should be.
 fn rests(world: &mut World) {
     let story = world.transcript.clone();
-    world.laws.nobody_waits(&story);
     let fleet = world.fleet.as_ref().expect("a daemon lives");
+    // For the end of a job that goes on and on one may wait.
+    let waits = |one: &Instance| fleet.waits_for(one).filter(|_| one.phase == Phase::Queued);
+    if !fleet.instances().filter_map(waits).any(|unmet| unmet.need == Need::Done && unmet.is_coming) {
+        world.laws.nobody_waits(&story);
+    }
     world.laws.all_is_written(&world.kernel, fleet, &story);
     for one in fleet.instances() {
         came_true(world, fleet, one, &story);
@@ -328,6 +345,7 @@ fn came_true(world: &World, fleet: &Fleet, one: &Instance, story: &str) {
                 broken("what is wanted up goes up", &detail, story);
             }
         }
+        (Want::Up, Phase::Queued) if fleet.waits_for(one).is_some() => {}
         (Want::Up, Phase::Queued) => broken("everybody gets a turn", &detail, story),
         (Want::Up, Phase::Online { run, .. }) => {
             let wish = &fleet.app(&one.app).expect("an instance has an app").spec;

@@ -184,6 +184,11 @@ impl World {
         self.dies_after = Some(actions);
     }
 
+    /// A daemon that was to die later lives on.
+    pub fn daemon_lives_on(&mut self) {
+        self.dies_after = None;
+    }
+
     /// The keeper is killed; what it held is ended, and a new keeper starts a new daemon.
     pub fn keeper_dies(&mut self) {
         if self.has_ended() {

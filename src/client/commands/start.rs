@@ -165,7 +165,7 @@ fn refuse_what_does_not_fit(named: &[Named], args: &StartArgs, described: Option
     Ok(())
 }
 
-/// The apps of these names.
+/// The apps of these names and, said, what they depend on.
 fn only(specs: Vec<Spec>, names: &[String]) -> Result<Vec<Spec>, Refusal> {
     for name in names {
         if !specs.iter().any(|spec| spec.name.as_str() == name) {
@@ -175,7 +175,19 @@ fn only(specs: Vec<Spec>, names: &[String]) -> Result<Vec<Spec>, Refusal> {
             return Err(Refusal { kind: RefusalKind::NoSuchApp, error, hint });
         }
     }
-    Ok(specs.into_iter().filter(|spec| names.iter().any(|name| spec.name.as_str() == name)).collect())
+    let mut chosen = names.to_vec();
+    let mut next = 0;
+    while let Some(of) = chosen.get(next).cloned() {
+        next += 1;
+        let Some(spec) = specs.iter().find(|spec| spec.name.as_str() == of) else { continue };
+        for name in spec.depends_on.keys().map(ToString::to_string) {
+            if !chosen.contains(&name) && specs.iter().any(|other| other.name.as_str() == name) {
+                screen::note(&format!("with {name}: {of} depends on it\n"));
+                chosen.push(name);
+            }
+        }
+    }
+    Ok(specs.into_iter().filter(|spec| chosen.iter().any(|name| spec.name.as_str() == name)).collect())
 }
 
 /// The attributes that flags give, under the names that the ecosystem file has for them.

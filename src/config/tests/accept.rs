@@ -4,7 +4,9 @@ use super::super::attributes::{ATTRIBUTES, Standing};
 use super::super::ecosystem;
 use super::*;
 use crate::core::clock::Millis;
-use crate::core::spec::{Bytes, KillMode, Limit, Listen, Logs, Policy, Reload, Resource, Signal, Stop};
+use crate::core::spec::{
+    Bytes, HealthCheck, KillMode, Limit, Listen, Logs, Policy, Probe, Readiness, Reload, Resource, Signal, Stop,
+};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -282,6 +284,42 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
         world.warnings(&app("reload_timeout: 5s")),
         ["ecosystem.yaml:4: apps[0].reload_timeout: does nothing without `listen`"]
     );
+}
+
+#[test]
+fn when_an_app_is_up_and_what_it_needs() {
+    let world = World::new();
+    let spec =
+        world.app("wait_ready: true\nlistenTimeout: 5000\nhealth_check: {http: 'http://localhost:5000', retries: 1}");
+    let default = HealthCheck {
+        probe: Probe::Http("http://localhost:5000/".into()),
+        interval: Millis(30_000),
+        timeout: Millis(30_000),
+        retries: 1,
+        start_period: Millis(0),
+    };
+    let readiness = Readiness { wait_ready: true, listen_timeout: Millis(5000), health_check: Some(default.clone()) };
+    assert_eq!(spec.readiness, readiness);
+    let check = |text: &str| world.app(&format!("health_check: {text}")).readiness.health_check;
+    let all = HealthCheck {
+        probe: Probe::Command(vec!["/bin/sh".into(), "-c".into(), "pg_isready -q".into()]),
+        interval: Millis(1_000),
+        timeout: Millis(500),
+        start_period: Millis(60_000),
+        retries: 1,
+    };
+    assert_eq!(
+        check("{command: pg_isready -q, interval: 1s, timeout: 500, retries: 1, start_period: 1m}"),
+        Some(all.clone())
+    );
+    let direct = HealthCheck { probe: Probe::Command(vec!["pg_isready".into(), "-q".into()]), retries: 3, ..default };
+    assert_eq!(check("{command: [pg_isready, -q]}"), Some(direct));
+    assert_eq!(check("false"), None);
+    let needs_of = |text: &str| world.read(&app(text)).unwrap().specs.remove(0).depends_on;
+    let needs = needs_of("depends_on: {db: started, cache: healthy, migrate: done}");
+    let words: Vec<String> = needs.iter().map(|(name, need)| format!("{name} {need:?}")).collect();
+    assert_eq!(words, ["cache Healthy", "db Started", "migrate Done"]);
+    assert_eq!(needs_of("depends_on: db").len(), 1);
 }
 
 #[test]

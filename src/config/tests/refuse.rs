@@ -331,3 +331,78 @@ fn a_rule_of_health_that_means_nothing_is_named() {
         ],
     );
 }
+
+#[test]
+fn a_health_check_says_what_is_wrong_with_it() {
+    let world = World::new();
+    let check_of = |check: &str| world.errors(&app(&format!("health_check: {check}")));
+    for (check, error) in [
+        ("yes", ": `yes` is not a mapping\n  hint: health_check: { http: \"http://127.0.0.1:5000/health\" }"),
+        (
+            "{ interval: 10s }",
+            ": has no `http`, `tcp` or `command`\n  hint: health_check: { http: \"http://127.0.0.1:5000/health\" }",
+        ),
+        ("{ tcp: 5432, command: x }", ": has `tcp` and `command`: one of them is asked"),
+        ("{ tcp: 5432, retries: 0 }", ".retries: 0 is out of range (1 to 1000)"),
+        (
+            "{ tcp: 5432, interval: 30 }",
+            ".interval: 30 ms is too short (at least 100)\n  hint: a number is milliseconds; with a unit: `30s`",
+        ),
+        ("{ tcp: 5432, intervall: 30s }", ".intervall: unknown key\n  hint: did you mean `interval`?"),
+        (
+            "{ tcp: localhost }",
+            ".tcp: `localhost` is no address: the port is a number from 1 to 65535\n  hint: write `127.0.0.1:5000`, `[::1]:5000` or `localhost:5000`",
+        ),
+        ("{ command: '' }", ".command: must not be empty"),
+        (
+            "{ http: 'https://x/' }",
+            ".http: `https://x/` cannot be asked: https is not supported\n  hint: ask by a command: `command: curl -fsS --max-time 5 https://x/`",
+        ),
+    ] {
+        assert_eq!(check_of(check), format!("ecosystem.yaml:4: apps[0].health_check{error}"), "{check}");
+    }
+}
+
+#[test]
+fn dependencies_are_there_and_form_no_circle() {
+    let world = World::new();
+    let apps = |a: &str, b: &str| {
+        format!(
+            "apps:\n- {{name: front, script: app.py, depends_on: {a}}}\n- {{name: back, script: app.py, depends_on: {b}}}\n"
+        )
+    };
+    for (a, b, error) in [
+        ("[bakc]", "[]", ":2: apps[0].depends_on: there is no app `bakc`\n  hint: did you mean `back`?"),
+        (
+            "[back]",
+            "[front]",
+            ":3: apps[1].depends_on: apps depend on each other in a circle: back → front → back\n  hint: one of them has to start without the other",
+        ),
+        (
+            "front",
+            "[]",
+            ":2: apps[0].depends_on: apps depend on each other in a circle: front → front\n  hint: one of them has to start without the other",
+        ),
+        (
+            "{back: well}",
+            "[]",
+            ":2: apps[0].depends_on: `well` is not what can be waited for\n  hint: write `started` (online), `healthy` (its health check is good) or `done` (a job that succeeded)",
+        ),
+        (
+            "{back: healthy}",
+            "[]",
+            ":2: apps[0].depends_on: `back` has no `health_check`, so it cannot be healthy\n  hint: give it one, or write `started`",
+        ),
+        (
+            "{back: done}",
+            "[]",
+            ":2: apps[0].depends_on: `back` is started again whenever it ends, so it is never done\n  hint: give `back` `autorestart: false`, or write `started`",
+        ),
+    ] {
+        assert_eq!(world.errors(&apps(a, b)), format!("ecosystem.yaml{error}"), "{a} {b}");
+    }
+    assert_eq!(
+        world.warnings(&apps("[redis]", "[]")),
+        ["ecosystem.yaml:2: apps[0].depends_on: `redis` is not in this file: it has to be there before"]
+    );
+}
