@@ -78,7 +78,6 @@ impl Instance {
 
     /// A new run is to take the place of the main run, which [can hand over](Instance::can_hand_over).
     pub(super) fn reload(&mut self, why: Why) {
-        self.streak = Streak::default();
         self.beside = Some(Beside::Awaited { why });
     }
 
@@ -150,6 +149,8 @@ impl Instance {
             return;
         }
         let Some(Beside::Living(next)) = self.beside.take() else { return };
+        // A wish has come true; one that fails changes nothing, not even what is counted against the app.
+        self.streak = Streak::default();
         let old = std::mem::replace(&mut self.phase, with_part(*next, Part::Main));
         let old = match with_part(old, Part::Predecessor) {
             Phase::Readying { run, pid, .. } | Phase::Online { run, pid } => {

@@ -276,6 +276,10 @@ impl Laws {
     }
 
     fn starts_after_what_it_needs(&self, order: &Order, kernel: &Kernel, fleet: &Fleet, story: &str) {
+        // A successor starts beside a run that is left alone when what it needs goes away.
+        if order.note.reload.is_some() {
+            return;
+        }
         for (app, need) in &order.spec.depends_on {
             let members: Vec<_> = fleet.instances().filter(|one| one.app == *app && one.want != Want::Gone).collect();
             let lives = |one: &Instance| {
@@ -298,6 +302,10 @@ impl Laws {
         let (Some(life), Some(kept)) = (self.lives.get(&run), kernel.table.get(&run)) else { return };
         let planned = kept.note.intent.as_ref().is_some_and(|intent| is_planned(intent.why.cause));
         if self.signal_verb || life.told.is_some() || !planned || self.told_daemon > 1 || !kept.main_lives() {
+            return;
+        }
+        // Of a reload: the other run is what they need.
+        if life.relieved || kept.note.reload.is_some() {
             return;
         }
         for (other, dependent) in kernel.table.iter().filter(|(_, other)| other.main_lives()) {
