@@ -63,7 +63,7 @@ impl Fleet {
         let instance = self.instances.get(&id);
         let blocked = instance.filter(|one| one.phase == Phase::Queued).and_then(|one| self.waits_for(one));
         match (goal, blocked) {
-            (Goal::UpAfter(_), Some(unmet)) if !unmet.is_coming => {
+            (Goal::UpAfter(_) | Goal::ReloadedAfter(_), Some(unmet)) if !unmet.is_coming => {
                 Progress::Failed(Failure { name: name.to_owned(), reason: unmet.text(), tail: Vec::new() })
             }
             _ => progress(instance, name, goal),
