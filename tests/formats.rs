@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use stead::core::action::{Entry, Line};
 use stead::core::clock::{Mono, Now, Wall};
 use stead::core::command::{Command, Request, Terms};
-use stead::core::event::RunNote;
+use stead::core::event::{RunNote, Sent};
 use stead::core::fleet::Fleet;
 use stead::core::name::RunId;
 use stead::core::record::{Cause, NextAction, Record};
@@ -20,6 +20,7 @@ const STATE: &str = include_str!("fixtures/state-v1.json");
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
 const FROM_KEEPER: &str = include_str!("fixtures/from-keeper-v1.jsonl");
 const EVIDENCE: &str = include_str!("fixtures/record-v1-evidence.json");
+const RELOAD: &str = include_str!("fixtures/reload-v1.jsonl");
 const FROM_DAEMON: &str = include_str!("fixtures/from-daemon-v1.jsonl");
 
 #[test]
@@ -87,6 +88,18 @@ fn evidence_that_came_later_is_said_in_the_same_words() {
 }
 
 #[test]
+fn a_reload_of_version_1_is_taken_over() {
+    let lines: Vec<Line> = RELOAD.lines().skip(2).map(read).collect();
+    let held: Vec<Held> = RELOAD.lines().take(2).map(read::<FromKeeper>).filter_map(held).collect();
+    assert_eq!(held.iter().map(|one| one.note.reload.is_some()).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(held[0].note.intent.as_ref().map(|intent| intent.sent), Some(Sent::ReloadSignal));
+    let Entry::End { record, .. } = &lines[1].entry else { panic!("{:?}", lines[1]) };
+    assert_eq!((record.next.action, lines[1].later), (NextAction::RunsOn, Some((RunId(9), 4))));
+    RELOAD.lines().skip(2).for_each(same_with_new_fields::<Line>);
+    RELOAD.lines().take(2).for_each(same_with_new_fields::<FromKeeper>);
+}
+
+#[test]
 fn messages_that_are_not_known_are_passed_over() {
     assert_eq!(read::<FromKeeper>("{\"say\": \"sing\", \"song\": [1, 2]}"), FromKeeper::Unknown);
     assert_eq!(read::<FromDaemon>("{\"say\": \"dance\"}"), FromDaemon::Unknown);
@@ -104,14 +117,7 @@ fn fields_that_are_not_known_are_passed_over() {
 #[test]
 fn a_home_of_version_1_is_taken_over() {
     let lines = JOURNAL.lines().map(read::<Line>);
-    let live = FROM_KEEPER.lines().map(read::<FromKeeper>).filter_map(|message| match message {
-        FromKeeper::Run { run, pid, started, state: State::Live, note } => {
-            let note: serde_json::Value = read(&note);
-            let note = serde_json::from_value(note["core"].clone()).unwrap();
-            Some(Held { run, pid, started, state: HeldState::Live, note })
-        }
-        _ => None,
-    });
+    let live = FROM_KEEPER.lines().map(read::<FromKeeper>).filter_map(held);
     let found = Found {
         wanted: serde_json::from_str(STATE).unwrap(),
         boot_id: "boot-1".into(),
@@ -129,6 +135,17 @@ fn a_home_of_version_1_is_taken_over() {
         [("api-0", Status::Online, 1), ("api-1", Status::Stopping, 1), ("job", Status::Stopped, 0)],
         "a job that was done is not done again"
     );
+}
+
+fn held(message: FromKeeper) -> Option<Held> {
+    match message {
+        FromKeeper::Run { run, pid, started, state: State::Live, note } => {
+            let note: serde_json::Value = read(&note);
+            let note = serde_json::from_value(note["core"].clone()).unwrap();
+            Some(Held { run, pid, started, state: HeldState::Live, note })
+        }
+        _ => None,
+    }
 }
 
 /// Whoever knows only the oldest form finds all of it in what is said now.

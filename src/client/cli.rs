@@ -77,7 +77,7 @@ pub enum Command {
     Stop(Targets),
     /// Stop and start apps
     Restart(RestartArgs),
-    /// Restart apps, counted as a reload
+    /// Replace apps by a new run; with `listen` it starts beside the old one and no request is lost
     Reload(Targets),
     /// Stop apps and forget them
     #[command(visible_alias = "del")]

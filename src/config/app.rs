@@ -9,7 +9,7 @@ use super::surroundings::Surroundings;
 use super::value::{self, boolean, integer, span, text, wanted, word};
 use crate::core::clock::Millis;
 use crate::core::name::AppName;
-use crate::core::spec::{self, KillMode, Listen, Policy, Signal, Spec, Stop};
+use crate::core::spec::{self, KillMode, Listen, Policy, Reload, Signal, Spec, Stop};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -190,6 +190,7 @@ impl<'a> App<'a> {
             readiness: self.readiness(),
             depends_on: self.depends_on(),
             stop: self.stop(),
+            reload: self.reload(!listen.is_empty()),
             identity: self.identity(),
             umask: self.get("umask", value::umask),
             nice: self.get("nice", |node| integer(node, -20, 19)).map(|nice| nice as i32),
@@ -323,19 +324,39 @@ impl<'a> App<'a> {
             self.complain(self.place_of("kill_mode"), fault);
         }
         Stop {
-            kill_signal: self
-                .get("kill_signal", |node| Signal::parse(&value::short(node)?).map_err(Fault::new))
-                .unwrap_or(default.kill_signal),
+            kill_signal: self.get("kill_signal", signal).unwrap_or(default.kill_signal),
             kill_timeout: self.get("kill_timeout", span).unwrap_or(default.kill_timeout),
             kill_mode: mode.unwrap_or(if tree == Some(false) { KillMode::Main } else { default.kill_mode }),
         }
     }
 
+    fn reload(&mut self, listens: bool) -> Reload {
+        let default = Reload::default();
+        for name in ["reload_signal", "reload_timeout"] {
+            if let Some(entry) = self.entry(name).filter(|_| !listens) {
+                let fault = Fault::new("does nothing without `listen`").hint(
+                    "the two runs of a reload can share only sockets that stead holds; without them it is a restart",
+                );
+                self.warn(self.place(entry), fault);
+            }
+        }
+        Reload {
+            reload_signal: self.get("reload_signal", signal).unwrap_or(default.reload_signal),
+            reload_timeout: self.get("reload_timeout", span).unwrap_or(default.reload_timeout),
+        }
+    }
+
     /// PM2's numbers are milliseconds, which people forget.
     fn warn_of_seconds(&mut self) {
-        for name in
-            ["kill_timeout", "restart_delay", "exp_backoff_restart_delay", "jitter", "watch_delay", "listen_timeout"]
-        {
+        for name in [
+            "kill_timeout",
+            "reload_timeout",
+            "restart_delay",
+            "exp_backoff_restart_delay",
+            "jitter",
+            "watch_delay",
+            "listen_timeout",
+        ] {
             if let Some(entry) = self.entry(name)
                 && let Value::Scalar { kind: Kind::Integer(number @ 1..=60), .. } = entry.value.value
             {
@@ -387,6 +408,10 @@ fn min_uptime(node: &Node) -> Result<Millis, Fault> {
             .hint("a number is milliseconds; with a unit: `10s`")),
         span => Ok(span),
     }
+}
+
+fn signal(node: &Node) -> Result<Signal, Fault> {
+    Signal::parse(&value::short(node)?).map_err(Fault::new)
 }
 
 fn exit_codes(node: &Node) -> Result<BTreeSet<i32>, Fault> {

@@ -96,6 +96,9 @@ pub struct Line {
     pub id: Id,
     pub run: RunId,
     pub seq: u64,
+    /// A run that has begun since, and its number: the tally knows of it. Only a reload has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later: Option<(RunId, u64)>,
     pub tally: Tally,
     pub streak: Streak,
     pub entry: Entry,

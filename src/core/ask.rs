@@ -40,10 +40,8 @@ impl Fleet {
             }
             Command::Start { targets } => self.start(now, &targets, &mut wait, out),
             Command::Stop { targets } => self.stop(now, &targets, &actor, &mut wait, out),
-            Command::Restart { targets, environment } => {
-                self.cycle(now, &targets, environment, Cause::Manual, &actor, &mut wait, out)
-            }
-            Command::Reload { targets } => self.cycle(now, &targets, None, Cause::Reload, &actor, &mut wait, out),
+            Command::Restart { targets, environment } => self.cycle(now, &targets, environment, &actor, &mut wait, out),
+            Command::Reload { targets } => self.reload(now, &targets, &actor, &mut wait, out),
             Command::Delete { targets } => self.delete(now, &targets, &actor, &mut wait, out),
             Command::Scale { app, count } => self.scale(now, &app, count, &actor, &mut wait, out),
             Command::Reset { targets } => self.reset(now, &targets, &mut wait, out),
@@ -310,13 +308,11 @@ impl Fleet {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn cycle(
         &mut self,
         now: Now,
         targets: &[String],
         environment: Option<Env>,
-        cause: Cause,
         actor: &Actor,
         wait: &mut Wait,
         out: &mut Vec<Action>,
@@ -339,8 +335,50 @@ impl Fleet {
         }
         let pulled = self.pull(&ids, wait);
         self.wish(now, &pulled, Want::Up, None, out);
-        let why = Why::asked(cause, Some(actor.clone()));
+        let why = Why::asked(Cause::Manual, Some(actor.clone()));
         self.wish(now, &ids, Want::Up, Some(&why), out);
+        Ok(())
+    }
+
+    fn reload(
+        &mut self,
+        now: Now,
+        targets: &[String],
+        actor: &Actor,
+        wait: &mut Wait,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let ids = self.targets(targets)?;
+        self.refuse_unknown(&ids)?;
+        let after = self.last_run();
+        let (mut beside, mut cycles) = (Vec::new(), Vec::new());
+        for id in ids {
+            let instance = &self.instances[&id];
+            let name = instance.name.clone();
+            let spec = &self.apps[&instance.app].spec;
+            if instance.beside.is_some() {
+                let reason = "it is being reloaded already; ask again when that is done".into();
+                wait.reply.failures.push(Failure { name, reason, tail: Vec::new() });
+            } else if instance.can_hand_over(spec) && instance.want == Want::Up {
+                beside.push(id);
+                wait.goals.push((id, name.clone(), Goal::ReloadedAfter(after)));
+                wait.reply.changes.push(changed(name, ChangeKind::Reloaded, None));
+            } else {
+                cycles.push(id);
+                wait.goals.push((id, name.clone(), Goal::UpAfter(after)));
+                let gap = spec.listen.is_empty().then(|| "stopped first, for it has no `listen`".into());
+                wait.reply.changes.push(changed(name, ChangeKind::Restarted, gap));
+            }
+        }
+        let why = Why::asked(Cause::Reload, Some(actor.clone()));
+        for id in beside {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.reload(why.clone());
+            }
+        }
+        let pulled = self.pull(&cycles, wait);
+        self.wish(now, &pulled, Want::Up, None, out);
+        self.wish(now, &cycles, Want::Up, Some(&why), out);
         Ok(())
     }
 

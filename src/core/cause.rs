@@ -381,6 +381,7 @@ mod tests {
     use super::super::traceback::Runtime;
     use super::*;
     use crate::core::event::Reached;
+    use crate::core::instance::Part;
     use std::sync::Arc;
 
     fn at(mono: u64) -> Now {
@@ -397,6 +398,7 @@ mod tests {
             spec: Arc::new(spec),
             revision: 0,
             signalled: None,
+            part: Part::Main,
             reached: Reached::Online,
             health: None,
         }

@@ -71,25 +71,28 @@ fn is_secret(path: &str) -> bool {
 
 /// The name that the ecosystem file has for a field.
 fn shown(path: &str) -> &str {
-    ["policy.", "stop.", "readiness."].iter().find_map(|part| path.strip_prefix(part)).unwrap_or(match path {
-        "watch.paths" => "watch",
-        "watch.ignore" => "ignore_watch",
-        "watch.delay" => "watch_delay",
-        "logs.out" => "out_file",
-        "logs.err" => "error_file",
-        "logs.combined" => "log_file",
-        "logs.merge" => "merge_logs",
-        "logs.disabled" => "disable_logs",
-        "logs.timestamp" => "log_date_format",
-        "logs.max_size" => "log_max_size",
-        "logs.keep" => "log_keep",
-        path => path,
-    })
+    ["policy.", "stop.", "reload.", "readiness."].iter().find_map(|part| path.strip_prefix(part)).unwrap_or(
+        match path {
+            "watch.paths" => "watch",
+            "watch.ignore" => "ignore_watch",
+            "watch.delay" => "watch_delay",
+            "logs.out" => "out_file",
+            "logs.err" => "error_file",
+            "logs.combined" => "log_file",
+            "logs.merge" => "merge_logs",
+            "logs.disabled" => "disable_logs",
+            "logs.timestamp" => "log_date_format",
+            "logs.max_size" => "log_max_size",
+            "logs.keep" => "log_keep",
+            path => path,
+        },
+    )
 }
 
 fn effect(path: &str) -> Effect {
     let live = [
         "policy.",
+        "reload.",
         "namespace",
         "autostart",
         "script",
@@ -101,6 +104,7 @@ fn effect(path: &str) -> Effect {
         "depends_on",
         "readiness.health_check",
         "readiness.listen_timeout",
+        "health.",
     ];
     if live.iter().any(|field| path.starts_with(field)) { Effect::Live } else { Effect::Restart }
 }

@@ -118,6 +118,8 @@ pub struct Change {
 pub enum ChangeKind {
     Started,
     Restarted,
+    /// Its next run is to take over before the present one ends.
+    Reloaded,
     /// In the file and not to be started (`autostart: false`).
     Added,
     /// Changed in a way that needs no restart.

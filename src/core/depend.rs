@@ -9,6 +9,7 @@ use super::fleet::Fleet;
 use super::instance::{Input, Instance, Phase, Want};
 use super::name::{AppName, Id, RunId, nearest};
 use super::record::Cause;
+use super::reload::Beside;
 use super::spec::{Need, Spec};
 use super::view::Status;
 use super::wait::{Goal, Wait};
@@ -123,6 +124,7 @@ impl Fleet {
     /// Ends these, each when the dependents that are to end too are gone. What becomes of it then is as it is wanted then.
     pub(super) fn part(&mut self, now: Now, ids: &[Id], why: &Why, end: bool, out: &mut Vec<Action>) {
         for id in ids {
+            self.give_up_reload(now, *id, why, end, out);
             let Some(one) = self.instances.get(id) else { continue };
             let run = one.run().map(|run| run.id);
             // First cause sticks.
@@ -164,13 +166,19 @@ impl Fleet {
             if one.run().map(|run| run.id) != run {
                 continue;
             }
-            let input = match one.want {
-                _ if end => Input::End { why },
-                Want::Up => Input::Cycle { why },
-                Want::Down => Input::Down { why, gone: false },
-                Want::Gone => Input::Down { why, gone: true },
-            };
+            let input = ending(one.want, why, end);
             self.input(now, id, input, out);
+        }
+    }
+
+    /// Nobody depends on a successor: it is ended at once, and takes over from no run that is to end.
+    fn give_up_reload(&mut self, now: Now, id: Id, why: &Why, end: bool, out: &mut Vec<Action>) {
+        let Some(one) = self.instances.get_mut(&id) else { return };
+        let Some(app) = self.apps.get(&one.app) else { return };
+        let awaited = matches!(one.beside, Some(Beside::Awaited { .. }));
+        if awaited || one.has_successor() {
+            let input = ending(one.want, why.clone(), end);
+            one.tell_beside(now, &app.spec, &input, out);
         }
     }
 
@@ -179,12 +187,14 @@ impl Fleet {
         let ending: BTreeSet<&AppName> = self
             .instances
             .values()
-            .filter(|one| one.run().is_some())
+            .filter(|one| one.lives())
             .filter(|one| {
-                matches!(
-                    one.phase,
-                    Phase::Starting { then: Some(_), .. } | Phase::Stopping { .. } | Phase::Ending { .. }
-                ) || self.leaving.iter().any(|leaving| leaving.id == one.id)
+                one.phases().any(|phase| {
+                    matches!(
+                        phase,
+                        Phase::Starting { then: Some(_), .. } | Phase::Stopping { .. } | Phase::Ending { .. }
+                    )
+                }) || self.leaving.iter().any(|leaving| leaving.id == one.id)
             })
             .map(|one| &one.app)
             .collect();
@@ -259,6 +269,16 @@ impl Fleet {
 
     fn dependencies(&self) -> BTreeMap<&AppName, &BTreeMap<AppName, Need>> {
         self.apps.iter().filter(|(_, app)| app.count > 0).map(|(name, app)| (name, &app.spec.depends_on)).collect()
+    }
+}
+
+/// What ends an instance that is wanted so.
+fn ending(want: Want, why: Why, end: bool) -> Input {
+    match want {
+        _ if end => Input::End { why },
+        Want::Up => Input::Cycle { why },
+        Want::Down => Input::Down { why, gone: false },
+        Want::Gone => Input::Down { why, gone: true },
     }
 }
 

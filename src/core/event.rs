@@ -179,7 +179,7 @@ pub enum Grounds {
 pub struct Intent {
     pub why: Why,
     pub since: Mono,
-    /// When SIGKILL follows.
+    /// When SIGKILL follows, or the kill signal where only the reload signal was sent.
     pub kill_at: Mono,
     pub sent: Sent,
     /// Of a stop for the cap.
@@ -193,6 +193,8 @@ pub struct Intent {
 pub enum Sent {
     /// The intent is written down, the signal is not sent yet: who finds this after a crash sends it.
     Nothing,
+    /// To the old run of a reload, which may take `reload_timeout`; the kill signal follows at `kill_at`.
+    ReloadSignal,
     KillSignal,
     SigKill,
 }
@@ -210,6 +212,9 @@ pub struct RunNote {
     /// The last `stead signal`.
     #[serde(default)]
     pub signalled: Option<Signalled>,
+    /// It was started beside the main run, to take its place.
+    #[serde(default)]
+    pub reload: Option<Why>,
     /// Said where there is a way to go from spawned to online.
     #[serde(default)]
     pub reached: Reached,

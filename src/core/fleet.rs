@@ -7,9 +7,10 @@ use super::cron::Calendar;
 use super::depend::Leaving;
 use super::event::{Event, Grounds, Why};
 use super::health::Rules;
-use super::instance::{Input, Instance, Phase, Want};
+use super::instance::{Input, Instance, Part, Phase, Want};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Actor, Cause};
+use super::reload::Beside;
 use super::spec::{Env, Spec};
 use super::wait::Wait;
 use std::collections::BTreeMap;
@@ -139,7 +140,7 @@ impl Fleet {
     /// The instance that a run belongs to, while the run is not yet forgotten.
     #[must_use]
     pub fn instance_of(&self, run: RunId) -> Option<&Instance> {
-        self.instances.values().find(|instance| instance.run().is_some_and(|life| life.id == run))
+        self.instances.values().find(|instance| instance.phase_of(run).is_some())
     }
 
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
@@ -169,8 +170,29 @@ impl Fleet {
 
     /// An event of a run that has ended or was never ours changes nothing.
     fn input_of(&mut self, now: Now, run: RunId, input: Input, out: &mut Vec<Action>) {
-        if let Some(id) = self.instance_of(run).map(|instance| instance.id) {
+        let Some((id, main)) = self.instance_of(run).map(|one| (one.id, one.run().is_some_and(|life| life.id == run)))
+        else {
+            return;
+        };
+        if main {
             self.input(now, id, input, out);
+        } else {
+            self.input_beside(now, id, input, out);
+        }
+    }
+
+    fn input_beside(&mut self, now: Now, id: Id, input: Input, out: &mut Vec<Action>) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Some(app) = self.apps.get(&instance.app) else { return };
+        let was_successor = instance.has_successor();
+        instance.handle_beside(now, &app.spec, input, out);
+        // What fails for one instance is not tried on the next.
+        let failed = instance.beside.is_none() && instance.last.as_ref().is_some_and(|record| !record.planned);
+        if was_successor && failed {
+            let app = instance.app.clone();
+            for one in self.instances.values_mut().filter(|one| one.app == app) {
+                one.beside.take_if(|beside| matches!(beside, Beside::Awaited { .. }));
+            }
         }
     }
 
@@ -195,11 +217,11 @@ impl Fleet {
             self.let_all_go(now, out);
             let live: Vec<Id> = self.instances.keys().copied().collect();
             for id in live {
-                match self.instances.get_mut(&id).map(|one| &mut one.phase) {
-                    Some(Phase::Stopping { intent, .. }) => intent.kill_at = now.mono,
-                    Some(Phase::Ending { kill_at: Some(kill_at), .. }) => *kill_at = now.mono,
+                self.instances.get_mut(&id).into_iter().flat_map(Instance::phases_mut).for_each(|phase| match phase {
+                    Phase::Stopping { intent, .. } => intent.kill_at = now.mono,
+                    Phase::Ending { kill_at: Some(kill_at), .. } => *kill_at = now.mono,
                     _ => {}
-                }
+                });
                 self.input(now, id, Input::Due, out);
             }
             return;
@@ -221,7 +243,7 @@ impl Fleet {
         }
         self.arm(now);
         self.answer(out);
-        let live = self.instances.values().any(|instance| instance.run().is_some());
+        let live = self.instances.values().any(Instance::lives);
         if let Some(ending) = &mut self.ending
             && !live
             && !ending.said_bye
@@ -253,7 +275,7 @@ impl Fleet {
     }
 
     fn bury(&mut self, out: &mut Vec<Action>) {
-        let gone = |instance: &Instance| instance.want == Want::Gone && instance.run().is_none();
+        let gone = |instance: &Instance| instance.want == Want::Gone && !instance.lives();
         if !self.instances.values().any(gone) {
             return;
         }
@@ -274,8 +296,8 @@ impl Fleet {
     }
 
     fn give_turns(&mut self, now: Now, out: &mut Vec<Action>) {
-        let starting =
-            self.instances.values().filter(|instance| matches!(instance.phase, Phase::Starting { .. })).count();
+        let phases = self.instances.values().flat_map(Instance::phases);
+        let starting = phases.filter(|phase| matches!(phase, Phase::Starting { .. })).count();
         let free = self.starts_at_once.saturating_sub(starting);
         // One that is deleted and added again waits until the old one is gone: they share a name, its logs and its port.
         let leaving: Vec<&str> =
@@ -283,10 +305,11 @@ impl Fleet {
         let mut turns: Vec<(RunId, Id)> = self
             .instances
             .values()
-            .filter(|one| {
-                one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()) && self.waits_for(one).is_none()
-            })
+            .filter(|one| one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()))
+            // One whose reload was given up waits until the successor is gone.
+            .filter(|one| !one.has_successor() && self.waits_for(one).is_none())
             .map(|one| (one.last_run, one.id))
+            .chain(self.next_reloads())
             .collect();
         // Whose last start is longest ago comes first: those that crash in a loop would else take every turn from the rest.
         turns.sort_unstable();
@@ -304,7 +327,26 @@ impl Fleet {
                 let line = instance.line(instance.last_run, instance.seq, Entry::Reset { at: now.wall });
                 instance.write(line, out);
             }
-            self.input(now, id, Input::Turn { run, environment, revision }, out);
+            match instance.beside.take_if(|beside| matches!(beside, Beside::Awaited { .. })) {
+                Some(Beside::Awaited { why }) => {
+                    let part = Part::Successor { why };
+                    instance.turn_beside(now, &app.spec, Input::Turn { run, environment, revision, part }, out);
+                }
+                _ => self.input(now, id, Input::Turn { run, environment, revision, part: Part::Main }, out),
+            }
         }
+    }
+
+    /// Of each app the next instance whose successor waits: the instances of an app are reloaded one after another.
+    fn next_reloads(&self) -> Vec<(RunId, Id)> {
+        let mut next: BTreeMap<&AppName, Option<(RunId, Id)>> = BTreeMap::new();
+        for one in self.instances.values() {
+            match &one.beside {
+                None => {}
+                Some(Beside::Living(_)) => drop(next.insert(&one.app, None)),
+                Some(Beside::Awaited { .. }) => drop(next.entry(&one.app).or_insert(Some((one.last_run, one.id)))),
+            }
+        }
+        next.into_values().flatten().collect()
     }
 }

@@ -11,6 +11,7 @@ use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, Reached, RunNote, S
 use super::name::{AppName, Id, RunId};
 use super::probe::{self, Finding, Health, Outcome};
 use super::record::{Actor, Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
+use super::reload::Beside;
 use super::signature;
 use super::spec::{Env, KillMode, OomPolicy, Signal, Spec};
 use super::view::Status;
@@ -45,9 +46,22 @@ pub struct Run {
     pub revision: u32,
     /// The last signal that somebody asked stead to send to it.
     pub signalled: Option<Signalled>,
+    pub part: Part,
     pub reached: Reached,
     /// While it is asked how it is.
     pub health: Option<Health>,
+}
+
+/// What a run is to its instance. There are two runs at once during a reload only.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    Main,
+    /// Of a reload: it runs beside the main run until it is proven.
+    Successor {
+        why: Why,
+    },
+    /// Another run has taken its place.
+    Predecessor,
 }
 
 /// Where it is in its life; each phase carries its own facts.
@@ -100,6 +114,34 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match self {
+            Phase::Waiting { until, .. } => Some(*until),
+            Phase::Stopping { intent, .. } => Some(intent.kill_at),
+            Phase::Ending { kill_at, .. } => *kill_at,
+            Phase::Readying { until: Some(until), .. } => Some(*until),
+            Phase::Readying { run, until: None, .. } | Phase::Online { run, .. } => {
+                run.health.as_ref().and_then(Health::deadline)
+            }
+            Phase::Stopped | Phase::Errored { .. } | Phase::Queued | Phase::Starting { .. } => None,
+        }
+    }
+
+    /// The run that is in this phase.
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Phase::Starting { run, .. }
+            | Phase::Readying { run, .. }
+            | Phase::Online { run, .. }
+            | Phase::Stopping { run, .. }
+            | Phase::Ending { run, .. } => Some(run),
+            Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued => None,
+        }
+    }
+}
+
 /// What comes to an instance.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -123,6 +165,7 @@ pub enum Input {
         run: RunId,
         environment: Arc<Env>,
         revision: u32,
+        part: Part,
     },
     Spawned {
         pid: i32,
@@ -163,6 +206,8 @@ pub struct Instance {
     pub name: String,
     pub want: Want,
     pub phase: Phase,
+    /// The other run of a reload.
+    pub beside: Option<Beside>,
     pub seq: u64,
     pub last_run: RunId,
     pub tally: Tally,
@@ -210,6 +255,7 @@ impl Instance {
             name,
             want,
             phase: Phase::Stopped,
+            beside: None,
             seq: 0,
             last_run: RunId(0),
             tally: Tally::default(),
@@ -223,8 +269,22 @@ impl Instance {
 
     /// Answers an input. `spec` is the app's present wish.
     pub fn handle(&mut self, now: Now, spec: &Arc<Spec>, input: Input, out: &mut Vec<Action>) {
+        self.tell_beside(now, spec, &input, out);
         let phase = std::mem::replace(&mut self.phase, Phase::Stopped);
-        self.phase = match (phase, input) {
+        self.phase = self.answer(now, spec, phase, input, out);
+        self.hand_over(now, spec, out);
+    }
+
+    /// The phase that follows: every phase answers every input.
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        spec: &Arc<Spec>,
+        phase: Phase,
+        input: Input,
+        out: &mut Vec<Action>,
+    ) -> Phase {
+        match (phase, input) {
             // Wishes, while nothing lives.
             (
                 Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued,
@@ -299,8 +359,8 @@ impl Instance {
             (phase @ (Phase::Stopping { .. } | Phase::Ending { .. }), Input::End { .. }) => phase,
 
             // A turn.
-            (Phase::Queued, Input::Turn { run: id, environment, revision }) => {
-                self.begin(id, self.seq + 1);
+            (Phase::Queued, Input::Turn { run: id, environment, revision, part }) => {
+                self.begin(id, self.seq + 1, &part);
                 let run = Run {
                     id,
                     seq: self.seq,
@@ -308,6 +368,7 @@ impl Instance {
                     spec: spec.clone(),
                     revision,
                     signalled: None,
+                    part,
                     reached: Reached::Spawned,
                     health: None,
                 };
@@ -383,12 +444,14 @@ impl Instance {
                 // First cause sticks: a stop that was noted only after the death did not cause it.
                 let intent = intent.filter(|intent| intent.since <= exit.at.mono);
                 let crossing = intent.as_ref().and_then(|intent| intent.crossing.clone());
+                let patience = intent.as_ref().and_then(|intent| self.patience_ended(spec, &run, intent, &exit));
                 let why = intent.map(|intent| intent.why);
                 let why_is_ours = why.is_some();
                 let mut verdict = cause::verdict(spec, &run, why.as_ref(), &exit, &facts);
                 if let Some(crossing) = crossing.as_ref().filter(|_| verdict.cause == Cause::MemoryCap) {
                     verdict.summary.push_str(&cause::crossed(&run.spec, crossing));
                 }
+                verdict.summary.push_str(&patience.unwrap_or_default());
                 // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
                 let exception =
                     facts.exception.map(|found| found.exception).filter(|_| verdict.cause == Cause::ExitCode);
@@ -396,6 +459,7 @@ impl Instance {
                     .as_ref()
                     .filter(|_| verdict.by_exception)
                     .map(|one| signature::signature(&one.kind, &one.message));
+                let relieved = run.part == Part::Predecessor && verdict.cause == Cause::Reload;
                 let (actor, grounds) = why.map_or((None, None), |why| (why.actor, why.grounds));
                 if verdict.cause == Cause::StartTimeout {
                     let limit = run.spec.readiness.listen_timeout;
@@ -425,7 +489,8 @@ impl Instance {
                         ..facts.memory
                     },
                     evidence: Evidence {
-                        stderr_tail: facts.stderr_tail,
+                        // The last lines are those of its successor, who writes into the same file.
+                        stderr_tail: if relieved { Vec::new() } else { facts.stderr_tail },
                         exception,
                         oom: facts.oom,
                         kernel_log: facts.kernel_log,
@@ -467,6 +532,9 @@ impl Instance {
             }
             (Phase::Stopping { run, pid, mut intent }, Input::Due) => {
                 if now.mono >= intent.kill_at {
+                    if intent.sent == Sent::ReloadSignal {
+                        return self.send(now, run, pid, intent, out);
+                    }
                     intent.sent = Sent::SigKill;
                     intent.kill_at = now.mono + KILL_AGAIN;
                     self.signal(&run, Some(&intent), kill_target(&run), Signal::KILL, out);
@@ -579,7 +647,7 @@ impl Instance {
                 | Phase::Ending { .. }),
                 Input::Probed { .. } | Input::CheckChanged,
             ) => phase,
-        };
+        }
     }
 
     /// Sees to it that the alarm is that of the present wish. `since`: times up to it are over; `None`: as far as is known here.
@@ -655,31 +723,14 @@ impl Instance {
     /// When it next has something to do by itself.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        match &self.phase {
-            Phase::Online { run, .. } => {
-                let health = run.health.as_ref().and_then(Health::deadline);
-                self.alarm.as_ref().map(|alarm| alarm.due).into_iter().chain(health).min()
-            }
-            Phase::Waiting { until, .. } => Some(*until),
-            Phase::Stopping { intent, .. } => Some(intent.kill_at),
-            Phase::Ending { kill_at, .. } => *kill_at,
-            Phase::Readying { until: Some(until), .. } => Some(*until),
-            Phase::Readying { run, until: None, .. } => run.health.as_ref().and_then(Health::deadline),
-            Phase::Stopped | Phase::Errored { .. } | Phase::Queued | Phase::Starting { .. } => None,
-        }
+        let alarm = self.alarm.as_ref().filter(|_| matches!(self.phase, Phase::Online { .. })).map(|alarm| alarm.due);
+        self.phase.deadline().into_iter().chain(self.beside_deadline()).chain(alarm).min()
     }
 
-    /// The run that lives, from the asking for its spawn to its record.
+    /// The run that lives, from the asking for its spawn to its record; of a reload, the one that counts.
     #[must_use]
     pub fn run(&self) -> Option<&Run> {
-        match &self.phase {
-            Phase::Starting { run, .. }
-            | Phase::Readying { run, .. }
-            | Phase::Online { run, .. }
-            | Phase::Stopping { run, .. }
-            | Phase::Ending { run, .. } => Some(run),
-            Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued => None,
-        }
+        self.phase.run()
     }
 
     /// The main process, while it lives.
@@ -718,6 +769,7 @@ impl Instance {
             id: self.id,
             run,
             seq,
+            later: (self.last_run > run).then_some((self.last_run, self.seq)),
             tally: self.tally.clone(),
             streak: self.streak.clone(),
             entry,
@@ -729,10 +781,10 @@ impl Instance {
     }
 
     /// A run is begun; one that follows another is a restart.
-    pub(super) fn begin(&mut self, run: RunId, seq: u64) {
+    pub(super) fn begin(&mut self, run: RunId, seq: u64, part: &Part) {
         if self.last_run > RunId(0) {
             self.tally.restarts += 1;
-            if self.last.as_ref().is_some_and(|record| !record.planned) {
+            if *part == Part::Main && self.last.as_ref().is_some_and(|record| !record.planned) {
                 self.tally.restarts_unplanned += 1;
             }
         }
@@ -874,7 +926,7 @@ impl Instance {
             (_, KillMode::Main, _) => None,
             _ if left == Some(0) => None,
             (Some(intent), KillMode::Tree, Sent::KillSignal) => Some(intent.kill_at),
-            (_, KillMode::Tree | KillMode::Mixed, Sent::Nothing) => {
+            (_, KillMode::Tree | KillMode::Mixed, Sent::Nothing | Sent::ReloadSignal) => {
                 self.signal(&run, None, To::Tree, stop.kill_signal, out);
                 Some(now.mono + stop.kill_timeout)
             }
@@ -895,7 +947,7 @@ impl Instance {
     /// Writes the record and goes on as the policy says.
     fn conclude(&mut self, spec: &Arc<Spec>, run: Run, verdict: Verdict, end: Ended, out: &mut Vec<Action>) -> Phase {
         let cause = verdict.cause;
-        let next = self.decide(spec, &verdict, &end);
+        let next = self.decide(spec, &run, &verdict, &end);
         let record = Record {
             run: format!("{}#{}", self.name, run.seq),
             instance: self.name.clone(),
@@ -933,14 +985,17 @@ impl Instance {
                     reason: next.reason,
                 },
             },
-            NextAction::Stop | NextAction::Delete => Phase::Stopped,
+            NextAction::Stop | NextAction::Delete | NextAction::RunsOn => Phase::Stopped,
             NextAction::GiveUp => Phase::Errored { reason: next.reason },
         }
     }
 
     /// What follows, from the wish first, then from the policy.
-    fn decide(&mut self, spec: &Arc<Spec>, verdict: &Verdict, end: &Ended) -> Next {
+    fn decide(&mut self, spec: &Arc<Spec>, run: &Run, verdict: &Verdict, end: &Ended) -> Next {
         let plain = |action, delay_ms, reason: &str| Next { action, delay_ms, reason: reason.to_owned() };
+        if run.part != Part::Main && self.want == Want::Up {
+            return self.other_stays(run);
+        }
         // A run that lived long proves the app well, however it ended.
         if backoff::is_stable(&spec.policy, end.stood) {
             self.streak.short = 0;
@@ -1014,7 +1069,7 @@ impl Instance {
         out.push(Action::Signal { run: run.id, to, signal });
     }
 
-    fn note(&self, run: &Run, intent: Option<Intent>) -> RunNote {
+    pub(super) fn note(&self, run: &Run, intent: Option<Intent>) -> RunNote {
         RunNote {
             id: self.id,
             app: self.app.to_string(),
@@ -1023,6 +1078,10 @@ impl Instance {
             revision: run.revision,
             intent,
             signalled: run.signalled.clone(),
+            reload: match &run.part {
+                Part::Successor { why } => Some(why.clone()),
+                Part::Main | Part::Predecessor => None,
+            },
             reached: run.reached,
         }
     }

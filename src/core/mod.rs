@@ -28,6 +28,7 @@ pub mod probe;
 pub mod record;
 pub mod recover;
 pub mod secret;
+pub mod reload;
 pub mod signature;
 pub mod spec;
 mod target;

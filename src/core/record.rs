@@ -280,6 +280,8 @@ pub enum NextAction {
     Stop,
     GiveUp,
     Delete,
+    /// It was one of the two runs of a reload, and the other one stays.
+    RunsOn,
 }
 
 impl NextAction {
@@ -291,6 +293,7 @@ impl NextAction {
             NextAction::Stop => "stop",
             NextAction::GiveUp => "give-up",
             NextAction::Delete => "delete",
+            NextAction::RunsOn => "runs-on",
         }
     }
 }

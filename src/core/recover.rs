@@ -9,13 +9,14 @@ use super::cron::Calendar;
 use super::event::{Exit, Reached, RunNote, Sent, Why};
 use super::fleet::{App, Fleet};
 use super::health::Rules;
-use super::instance::{HEARING, Input, Instance, Phase, Run, SCHEDULED, Want, on_trial};
+use super::instance::{HEARING, Input, Instance, Part, Phase, Run, SCHEDULED, Want, on_trial};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Cause, Next, NextAction, SpawnFailure};
+use super::reload::Beside;
 use super::spec::{Env, Policy, Spec};
 use super::wait::{Goal, Wait};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -93,10 +94,16 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tail {
     pub last: Line,
-    /// The newest end, be it before a reset: what follows it is still to be done.
+    /// The newest run, and its number.
+    pub newest: (RunId, u64),
+    /// The newest end, be it before a reset.
     pub last_end: Option<Line>,
-    /// A start without an end, be it before a reset.
-    pub open: Option<Line>,
+    /// The end that says what follows, be it before a reset; nothing where somebody asked for a run since.
+    pub to_follow: Option<Line>,
+    /// Starts without an end, be they before a reset: two during a reload.
+    pub open: Vec<Line>,
+    /// The runs that have their end written.
+    pub ended: BTreeSet<RunId>,
 }
 
 /// The end of every instance's journal, from its lines in the order of writing. By id: a name may be given again.
@@ -104,14 +111,32 @@ pub struct Tail {
 pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
     let mut tails: BTreeMap<Id, Tail> = BTreeMap::new();
     for line in lines {
-        let (last_end, open) = match (&line.entry, tails.remove(&line.id)) {
-            (Entry::End { .. }, _) => (Some(line.clone()), None),
-            (Entry::Start { .. }, before) => (before.and_then(|tail| tail.last_end), Some(line.clone())),
-            (Entry::Reset { .. } | Entry::Asked { .. }, before) => {
-                before.map_or((None, None), |tail| (tail.last_end, tail.open))
+        let tail = tails.entry(line.id).or_insert_with(|| Tail {
+            last: line.clone(),
+            newest: (RunId(0), 0),
+            last_end: None,
+            to_follow: None,
+            open: Vec::new(),
+            ended: BTreeSet::new(),
+        });
+        tail.newest = tail.newest.max(line.later.unwrap_or((line.run, line.seq)));
+        match &line.entry {
+            Entry::Start { .. } => {
+                tail.open.retain(|open| open.run != line.run);
+                tail.open.push(line.clone());
             }
-        };
-        tails.insert(line.id, Tail { last: line, last_end, open });
+            Entry::End { record, .. } => {
+                tail.open.retain(|open| open.run != line.run);
+                tail.ended.insert(line.run);
+                tail.last_end = Some(line.clone());
+                if record.next.action != NextAction::RunsOn {
+                    tail.to_follow = Some(line.clone());
+                }
+            }
+            Entry::Asked { .. } => tail.to_follow = None,
+            Entry::Reset { .. } => {}
+        }
+        tail.last = line;
     }
     tails
 }
@@ -127,7 +152,7 @@ impl Fleet {
                 .instances
                 .values()
                 // How one that leaves is to be ended stays known until it has left.
-                .filter(|one| one.app == *name && (one.want != Want::Gone || one.run().is_some()))
+                .filter(|one| one.app == *name && (one.want != Want::Gone || one.lives()))
                 .map(|one| WantedInstance { id: one.id, slot: one.slot, name: one.name.clone(), want: one.want })
                 .collect();
             if instances.is_empty() {
@@ -172,12 +197,12 @@ impl Fleet {
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let mut out = Vec::new();
-        let journaled = found.tails.values().map(|tail| tail.last.run).max().unwrap_or_default();
+        let journaled = found.tails.values().map(|tail| tail.newest.0).max().unwrap_or_default();
         fleet.next_id = found.tails.keys().map(|id| id.0 + 1).max().unwrap_or(0).max(found.wanted.next_id);
         fleet.next_run = found.wanted.next_run.max(found.highest_run.0 + 1).max(journaled.0 + 1);
-        for Tail { last, .. } in found.tails.values() {
+        for Tail { last, newest, .. } in found.tails.values() {
             let number = fleet.numbers.entry(last.instance.clone()).or_default();
-            *number = last.seq.max(*number);
+            *number = newest.1.max(*number);
         }
         let same_boot = found.wanted.boot_id == found.boot_id;
         fleet.rules = found.wanted.rules;
@@ -201,20 +226,16 @@ impl Fleet {
                 },
             );
         }
-        let mut held: BTreeMap<Id, Held> = BTreeMap::new();
+        let mut held: BTreeMap<Id, Vec<Held>> = BTreeMap::new();
         for run in found.held {
             let ended = matches!(run.state, HeldState::Ended { .. } | HeldState::Failed { .. });
-            let written = found
-                .tails
-                .get(&run.note.id)
-                .and_then(|tail| tail.last_end.as_ref())
-                .is_some_and(|end| end.run >= run.run);
+            let written = found.tails.get(&run.note.id).is_some_and(|tail| tail.ended.contains(&run.run));
             if ended && written {
                 out.push(Action::Forget { run: run.run });
                 continue;
             }
             fleet.ensure_instance(now, &run.note, run.note.id.0 >= found.wanted.next_id);
-            held.insert(run.note.id, run);
+            held.entry(run.note.id).or_default().push(run);
         }
         let ids: Vec<Id> = fleet.instances.keys().copied().collect();
         for id in ids {
@@ -222,7 +243,7 @@ impl Fleet {
             fleet.recall(id, tail);
             fleet.catch_up(now, id);
             match held.remove(&id) {
-                Some(run) => fleet.adopt(now, id, run, tail, &mut out),
+                Some(runs) => fleet.adopt(now, id, runs, tail, &mut out),
                 None => fleet.resume(now, id, tail, &mut out),
             }
             fleet.catch_up(now, id);
@@ -288,8 +309,7 @@ impl Fleet {
     /// What the journal remembers of an instance.
     fn recall(&mut self, id: Id, tail: Option<&Tail>) {
         let (Some(instance), Some(tail)) = (self.instances.get_mut(&id), tail) else { return };
-        instance.seq = tail.last.seq;
-        instance.last_run = tail.last.run;
+        (instance.last_run, instance.seq) = tail.newest;
         instance.tally = tail.last.tally.clone();
         instance.streak = tail.last.streak.clone();
         instance.last =
@@ -299,64 +319,40 @@ impl Fleet {
             });
     }
 
-    /// Goes on with a run that the keeper holds.
-    fn adopt(&mut self, now: Now, id: Id, held: Held, tail: Option<&Tail>, out: &mut Vec<Action>) {
+    /// Goes on with the runs that the keeper holds: one, or the two of a reload.
+    fn adopt(&mut self, now: Now, id: Id, mut held: Vec<Held>, tail: Option<&Tail>, out: &mut Vec<Action>) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Some(app) = self.apps.get(&instance.app) else { return };
-        let spec = app.spec.clone();
-        let run = Run {
-            id: held.run,
-            seq: held.note.seq,
-            started: held.started,
-            spec: spec.clone(),
-            revision: held.note.revision,
-            signalled: held.note.signalled.clone(),
-            reached: match held.state {
-                HeldState::Live | HeldState::Ended { .. } if spec.readiness.is_immediate() => Reached::Online,
-                _ => held.note.reached,
-            },
-            health: None,
+        held.sort_by_key(|one| one.run);
+        let handed_over = |older: &Held| older.note.intent.as_ref().is_some_and(|it| it.why.cause == Cause::Reload);
+        let reload = match &held[..] {
+            [older, newer] if !handed_over(older) => newer.note.reload.clone(),
+            _ => None,
         };
-        if instance.last_run < held.run {
-            instance.begin(held.run, held.note.seq);
-        }
-        let written = tail.and_then(|tail| tail.open.as_ref()).is_some_and(|open| open.run == held.run);
-        if !written && !matches!(held.state, HeldState::Starting | HeldState::Failed { .. }) {
-            instance.write_start(&run, held.pid, out);
-        }
-        // Its wish changed between the writing of the wish and the first signal.
-        let cause = match instance.want {
-            Want::Up if held.note.revision == app.revision => None,
-            Want::Up => Some(Cause::ConfigChange),
-            Want::Down | Want::Gone => Some(Cause::Manual),
-        };
-        let unwanted = cause.map(|cause| Why::asked(cause, None));
+        let newest = held.last().map(|one| one.run);
         let mut ends = None;
-        match held.state {
-            HeldState::Starting => {
-                instance.phase = Phase::Starting { run, then: None };
+        for one in held {
+            let is_newest = Some(one.run) == newest;
+            let part = match (&reload, is_newest) {
+                (Some(why), true) => Part::Successor { why: why.clone() },
+                (Some(_), false) | (None, true) => Part::Main,
+                (None, false) => Part::Predecessor,
+            };
+            let written = tail.is_some_and(|tail| tail.open.iter().any(|open| open.run == one.run));
+            let second = part != Part::Main;
+            let (phase, unwanted) = instance.adopt(now, app, one, part, written, out);
+            if !second {
+                instance.phase = phase;
                 ends = unwanted;
-            }
-            HeldState::Failed { failure } => {
-                instance.phase = Phase::Starting { run, then: None };
-                instance.handle(now, &spec, Input::SpawnFailed { failure }, out);
-            }
-            HeldState::Live => {
-                instance.phase = match (held.note.intent, unwanted) {
-                    (Some(intent), _) if intent.sent == Sent::Nothing => instance.send(now, run, held.pid, intent, out),
-                    (Some(intent), _) => Phase::Stopping { run, pid: held.pid, intent },
-                    (None, why) => {
-                        ends = why;
-                        on_trial(now, &spec, run, held.pid, Some(now.mono + HEARING))
-                    }
-                };
-            }
-            HeldState::Ended { exit } => {
-                instance.phase = instance.ending(now, run, held.pid, exit, None, held.note.intent, out);
+            } else if phase.run().is_some() {
+                instance.beside = Some(Beside::Living(Box::new(phase)));
             }
         }
+        let spec = app.spec.clone();
         if let Some(why) = ends {
             self.leave_later(id, why);
+        } else {
+            instance.hand_over(now, &spec, out);
         }
     }
 
@@ -369,11 +365,12 @@ impl Fleet {
         if !of_this_boot(instance.last_run) {
             instance.streak = Streak::default();
         }
-        let Some(Tail { last, last_end, open }) = tail else {
+        let Some(Tail { last, last_end, to_follow, open, .. }) = tail else {
             instance.phase = if instance.want == Want::Up { Phase::Queued } else { Phase::Stopped };
             return;
         };
-        if let Some(Line { run: id, seq, entry: Entry::Start { pid, at }, .. }) = open {
+        for line in open {
+            let Line { run: id, seq, entry: Entry::Start { pid, at }, .. } = line else { continue };
             let started = Now { mono: now.mono, wall: *at };
             let run = Run {
                 id: *id,
@@ -382,22 +379,21 @@ impl Fleet {
                 spec: app.spec.clone(),
                 revision: app.revision,
                 signalled: None,
+                part: Part::Main,
                 reached: Reached::Spawned,
                 health: None,
             };
             instance.lost(now, &run, *pid, of_this_boot(*id), out);
         }
-        let ran = last_end.is_some() || open.is_some();
-        let last_end = last_end.as_ref().filter(|end| of_this_boot(end.run));
+        let ran = last_end.is_some() || !open.is_empty();
         let asked = matches!(last.entry, Entry::Asked { .. });
-        instance.phase = match (instance.want, &last.entry, last_end.map(|end| &end.entry)) {
-            (Want::Down | Want::Gone, _, _) => Phase::Stopped,
-            (Want::Up, Entry::End { .. } | Entry::Reset { .. }, Some(Entry::End { record, at })) if open.is_none() => {
-                after(&record.next, *at, record.ended_at)
-            }
+        let to_follow = to_follow.as_ref().filter(|end| open.is_empty() && of_this_boot(end.run));
+        instance.phase = match (instance.want, to_follow.map(|end| &end.entry)) {
+            (Want::Down | Want::Gone, _) => Phase::Stopped,
+            (Want::Up, Some(Entry::End { record, at })) => after(&record.next, *at, record.ended_at),
             // A job that was cut short, or was waiting in an earlier boot, waits for its time.
-            (Want::Up, _, _) if ran && !asked && app.spec.policy.schedule().is_some() => Phase::Stopped,
-            (Want::Up, _, _) => Phase::Queued,
+            (Want::Up, _) if ran && !asked && app.spec.policy.schedule().is_some() => Phase::Stopped,
+            (Want::Up, _) => Phase::Queued,
         };
     }
 
@@ -433,11 +429,79 @@ impl Fleet {
     }
 }
 
+impl Instance {
+    /// The phase of a run that the keeper holds, and why it is to end, where its turn to do so is still to come. `written`: its start
+    /// is in the journal.
+    fn adopt(
+        &mut self,
+        now: Now,
+        app: &App,
+        held: Held,
+        part: Part,
+        written: bool,
+        out: &mut Vec<Action>,
+    ) -> (Phase, Option<Why>) {
+        let spec = app.spec.clone();
+        if self.last_run < held.run {
+            self.begin(held.run, held.note.seq, &part);
+        }
+        let run = Run {
+            id: held.run,
+            seq: held.note.seq,
+            started: held.started,
+            spec: spec.clone(),
+            revision: held.note.revision,
+            signalled: held.note.signalled.clone(),
+            part,
+            reached: match held.state {
+                HeldState::Live | HeldState::Ended { .. } if spec.readiness.is_immediate() => Reached::Online,
+                _ => held.note.reached,
+            },
+            health: None,
+        };
+        if !written && !matches!(held.state, HeldState::Starting | HeldState::Failed { .. }) {
+            self.write_start(&run, held.pid, out);
+        }
+        // Its wish changed between the writing of the wish and the first signal.
+        let cause = match self.want {
+            Want::Up if held.note.revision == app.revision => None,
+            Want::Up => Some(Cause::ConfigChange),
+            Want::Down | Want::Gone => Some(Cause::Manual),
+        };
+        let unwanted = cause.map(|cause| Why::asked(cause, None));
+        let (pid, is_main) = (held.pid, run.part == Part::Main);
+        let phase = match held.state {
+            HeldState::Starting if is_main => return (Phase::Starting { run, then: None }, unwanted),
+            HeldState::Starting => Phase::Starting { run, then: unwanted },
+            HeldState::Failed { failure } => {
+                let phase = Phase::Starting { run, then: None };
+                self.answer(now, &spec, phase, Input::SpawnFailed { failure }, out)
+            }
+            HeldState::Live => match (held.note.intent, unwanted) {
+                (Some(intent), None) if run.part == Part::Predecessor && intent.sent == Sent::Nothing => {
+                    self.send_reload_signal(now, &spec, run, pid, intent, out)
+                }
+                (Some(intent), _) if intent.sent == Sent::Nothing => self.send(now, run, pid, intent, out),
+                (Some(intent), Some(_)) if intent.sent == Sent::ReloadSignal => self.send(now, run, pid, intent, out),
+                (Some(intent), _) => Phase::Stopping { run, pid, intent },
+                (None, why) if is_main => return (on_trial(now, &spec, run, pid, Some(now.mono + HEARING)), why),
+                (None, Some(why)) => self.stop(now, run, pid, why, out),
+                (None, None) if run.part == Part::Predecessor => {
+                    self.relieve(now, &spec, run, pid, Why::asked(Cause::Reload, None), out)
+                }
+                (None, None) => on_trial(now, &spec, run, pid, Some(now.mono + HEARING)),
+            },
+            HeldState::Ended { exit } => self.ending(now, run, pid, exit, None, held.note.intent, out),
+        };
+        (phase, None)
+    }
+}
+
 /// Where a record left an instance that is wanted up.
 fn after(next: &Next, at: Mono, shown: Wall) -> Phase {
     match (next.action, next.delay_ms.unwrap_or_default()) {
         (NextAction::GiveUp, _) => Phase::Errored { reason: next.reason.clone() },
-        (NextAction::Stop, _) => Phase::Stopped,
+        (NextAction::Stop | NextAction::RunsOn, _) => Phase::Stopped,
         (NextAction::Restart | NextAction::Delete, Millis(0)) => Phase::Queued,
         (NextAction::Restart | NextAction::Delete, delay) => Phase::Waiting {
             scheduled: next.reason.starts_with(SCHEDULED),

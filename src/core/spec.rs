@@ -37,6 +37,8 @@ pub struct Spec {
     #[serde(default)]
     pub depends_on: BTreeMap<AppName, Need>,
     pub stop: Stop,
+    #[serde(default)]
+    pub reload: Reload,
     pub identity: Option<Identity>,
     pub umask: Option<u32>,
     pub nice: Option<i32>,
@@ -132,6 +134,7 @@ impl Spec {
             readiness: Readiness::default(),
             depends_on: BTreeMap::new(),
             stop: Stop::default(),
+            reload: Reload::default(),
             identity: None,
             umask: None,
             nice: None,
@@ -362,6 +365,22 @@ impl Default for Stop {
     /// PM2's defaults: SIGINT to the tree, SIGKILL after 1.6 s.
     fn default() -> Stop {
         Stop { kill_signal: Signal::INT, kill_timeout: Millis(1600), kill_mode: KillMode::Tree }
+    }
+}
+
+/// How the old run of a reload is ended once its successor is proven; then as by [`Stop`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// To the main process only.
+    pub reload_signal: Signal,
+    /// From that signal to the kill signal.
+    pub reload_timeout: Millis,
+}
+
+impl Default for Reload {
+    /// SIGTERM is what the servers of this world take as "finish what you have and end"; 30 s is gunicorn's own patience.
+    fn default() -> Reload {
+        Reload { reload_signal: Signal::TERM, reload_timeout: Millis(30_000) }
     }
 }
 

@@ -241,8 +241,7 @@ impl Daemon {
         if self.is_ready(said.pid) {
             return;
         }
-        let starts = |one: &crate::core::instance::Instance| matches!(one.phase, Phase::Starting { .. });
-        if self.fleet.instances().any(starts) && self.early.len() < MOST_EARLY {
+        if self.somebody_starts() && self.early.len() < MOST_EARLY {
             self.early.push_back((said.pid, pidfd));
         } else {
             tracing::warn!(pid = said.pid, uid = said.uid, "said READY=1, and no run of it is waited for");
@@ -256,18 +255,21 @@ impl Daemon {
                 self.early.push_back((pid, pidfd));
             }
         }
-        let starts = |one: &crate::core::instance::Instance| matches!(one.phase, Phase::Starting { .. });
-        if !self.fleet.instances().any(starts) {
+        if !self.somebody_starts() {
             self.early.clear();
         }
     }
 
+    fn somebody_starts(&self) -> bool {
+        self.fleet.instances().flat_map(Instance::phases).any(|phase| matches!(phase, Phase::Starting { .. }))
+    }
+
     fn is_ready(&mut self, pid: i32) -> bool {
-        let waits = |one: &crate::core::instance::Instance| match &one.phase {
+        let waits = |phase: &Phase| match phase {
             Phase::Readying { run, until: Some(_), .. } => Some(run.id),
             _ => None,
         };
-        let waiting: Vec<RunId> = self.fleet.instances().filter_map(waits).collect();
+        let waiting: Vec<RunId> = self.fleet.instances().flat_map(Instance::phases).filter_map(waits).collect();
         let snapshot = std::cell::OnceCell::new();
         let is_of = |run: &RunId| {
             self.runs.main(*run) == Some(pid)
@@ -313,7 +315,7 @@ impl Daemon {
     /// Takes over the descriptors of the runs that the keeper holds.
     pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
         for (run, (envelope, ends)) in ends {
-            let pid = self.fleet.instance_of(run).and_then(held_pid);
+            let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
             let name = leaf::name(&envelope.core.instance, run.0);
             self.envelopes.insert(run, envelope);
             // One that is still starting is told of again, with its descriptors.
@@ -345,7 +347,7 @@ impl Daemon {
 
     /// The wish that a run was started with.
     fn spec_of(&self, run: RunId) -> Option<Arc<Spec>> {
-        Some(self.fleet.instance_of(run)?.run()?.spec.clone())
+        Some(self.fleet.instance_of(run)?.phase_of(run)?.run()?.spec.clone())
     }
 
     /// When something is to be done without anything having happened.
@@ -418,7 +420,8 @@ impl Daemon {
     fn follow_limits(&mut self) {
         let now = clock::now().mono;
         for one in self.fleet.instances() {
-            if let (Some(run), Some(app)) = (one.run(), self.fleet.app(&one.app)) {
+            let Some(app) = self.fleet.app(&one.app) else { continue };
+            for run in one.runs() {
                 let allowed = allowed(&app.spec);
                 let cap = app.spec.max_memory_restart.map(|cap| cap.0);
                 self.memory.limit(run.id, cap, allowed.wall, allowed.swap, now);
@@ -508,7 +511,9 @@ impl Daemon {
                     self.say(&FromDaemon::Forget { run });
                     self.finishing.remove(&run);
                     self.runs.remove(run);
-                    self.envelopes.remove(&run);
+                    if let Some(ended) = self.envelopes.remove(&run) {
+                        self.mark_anew(ended.core.id);
+                    }
                     self.output.forget(run);
                     self.pid_files.remove(run);
                     self.memory.remove(run);
@@ -842,6 +847,20 @@ impl Daemon {
         }
     }
 
+    /// Of two runs that wrote into the same files one has ended: what it wrote is not the other's.
+    fn mark_anew(&mut self, id: Id) {
+        let others: Vec<RunId> =
+            self.envelopes.iter().filter(|(_, envelope)| envelope.core.id == id).map(|(run, _)| *run).collect();
+        let Some(files) = self.files(id).filter(|_| !others.is_empty()) else { return };
+        let Ok(marks) = self.output.marks(&files) else { return };
+        for run in others {
+            let Some(envelope) = self.envelopes.get_mut(&run) else { continue };
+            envelope.marks = marks;
+            let note = serde_json::to_string(&*envelope).unwrap_or_default();
+            self.say(&FromDaemon::Note { run, note });
+        }
+    }
+
     fn drain(&mut self, run: RunId, most: u32, leave_open: bool) {
         self.finishing.insert(run, Finishing::Draining { most });
         self.output.drain(run, leave_open);
@@ -876,7 +895,7 @@ impl Daemon {
     }
 
     fn lock_holder(&self, run: RunId, paths: &[std::path::PathBuf], spec: &Spec, now: Now) -> Option<LockHolder> {
-        let own = self.fleet.instance_of(run).and_then(held_pid);
+        let own = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
         let Holder { pid, command, path, seen_at } = database::holder(paths, &spec.cwd, own, now.wall)?;
         let instance = self.runs.run_of(pid).and_then(|run| self.fleet.instance_of(run)).map(|one| one.name.clone());
         Some(LockHolder { pid, command, instance, path: path.to_string_lossy().into_owned(), seen_at })
@@ -887,8 +906,8 @@ impl Daemon {
         let marks = self.envelopes.get(&run).map(|envelope| envelope.marks).unwrap_or_default();
         let mut tail = self.output.stderr_tail(run, marks.err);
         let one = self.fleet.instance_of(run);
-        let pid = one.and_then(held_pid);
-        let end = one.and_then(how_it_ended);
+        let pid = one.and_then(|one| held_pid(one.phase_of(run)?));
+        let end = one.and_then(|one| how_it_ended(one.phase_of(run)?));
         // Only a run that exited with a code can have ended by an exception: for all others the search is saved.
         let failed = matches!(end, Some((Exit { status: ExitStatus::Code(1..), .. }, _)));
         let spec = self.spec_of(run).filter(|_| failed);
@@ -1149,9 +1168,8 @@ fn shown(envelope: &Envelope) -> String {
 }
 
 /// How the main process ended, and whether stead had been ending it.
-fn how_it_ended(one: &crate::core::instance::Instance) -> Option<(&Exit, bool)> {
-    use crate::core::instance::Phase;
-    match &one.phase {
+fn how_it_ended(phase: &Phase) -> Option<(&Exit, bool)> {
+    match phase {
         Phase::Ending { exit, intent, .. } => Some((exit, intent.is_some())),
         Phase::Stopped
         | Phase::Errored { .. }
@@ -1164,8 +1182,8 @@ fn how_it_ended(one: &crate::core::instance::Instance) -> Option<(&Exit, bool)> 
     }
 }
 
-fn held_pid(one: &crate::core::instance::Instance) -> Option<i32> {
-    match &one.phase {
+fn held_pid(phase: &Phase) -> Option<i32> {
+    match phase {
         Phase::Readying { pid, .. }
         | Phase::Online { pid, .. }
         | Phase::Stopping { pid, .. }

@@ -16,6 +16,7 @@ mod plan;
 mod policy;
 mod probes;
 mod recovery;
+mod reload;
 mod start_and_stop;
 mod text;
 mod verbs;

@@ -6,7 +6,7 @@ use stead::core::cron::Cron;
 use stead::core::event::ExitStatus;
 use stead::core::name::AppName;
 use stead::core::record::SpawnFailure;
-use stead::core::spec::{Bytes, EndKind, HealthCheck, KillMode, Need, Probe, Reaction, Signal, Spec};
+use stead::core::spec::{Bytes, EndKind, HealthCheck, KillMode, Listen, Need, Probe, Reaction, Signal, Spec};
 use stead::core::watch::{WATCH_DELAY, Watch};
 
 /// An app that wishes nothing special.
@@ -57,6 +57,9 @@ pub fn spec(text: &str) -> Spec {
                     .collect();
             }
             "kill_signal" => spec.stop.kill_signal = Signal::parse(value).unwrap(),
+            "reload_signal" => spec.reload.reload_signal = Signal::parse(value).unwrap(),
+            "reload_timeout" => spec.reload.reload_timeout = span(value),
+            "listen" => spec.listen = vec![Listen::Tcp(value.into())],
             "kill_timeout" => spec.stop.kill_timeout = span(value),
             "kill_mode" => {
                 spec.stop.kill_mode = match value {

@@ -12,7 +12,7 @@ use stead::core::instance::Phase;
 use stead::core::name::{AppName, RunId, Ticket};
 use stead::core::probe::Outcome;
 use stead::core::record::{Actor, Crossing, SpawnFailure};
-use stead::core::spec::Signal;
+use stead::core::spec::{Listen, Signal};
 use stead::core::watch::{WATCH_DELAY, Watch};
 
 const NAME: &str = "api";
@@ -21,12 +21,19 @@ const NAME: &str = "api";
 const LIVE: RunId = RunId(1);
 const STALE: RunId = RunId(77);
 
+/// The second run, where there is one.
+const NEXT: RunId = RunId(2);
+
 /// The way to each phase: what is asked and what happens, one after another.
 fn phases() -> Vec<(&'static str, Vec<Event>)> {
     let start = || asked(apply(true));
     let proven = || asked(apply_with_proof());
     let spawned = || Event::Spawned { run: LIVE, pid: 101, at: now(5) };
     let stop = || asked(Command::Stop { targets: vec![NAME.into()] });
+    let reload = [start(), spawned(), asked(Command::Reload { targets: vec![NAME.into()] })];
+    let next_spawned = || Event::Spawned { run: NEXT, pid: 103, at: now(400) };
+    // By then the successor has lived for `min_uptime`.
+    let later = || Event::Due;
     vec![
         ("nothing", vec![]),
         ("stopped", vec![asked(apply(false))]),
@@ -48,6 +55,12 @@ fn phases() -> Vec<(&'static str, Vec<Event>)> {
         ("ending", vec![start(), spawned(), exited(LIVE, 0)]),
         ("ending, with children", vec![start(), spawned(), exited(LIVE, 2)]),
         ("ending a stop", vec![start(), spawned(), stop(), exited(LIVE, 2)]),
+        ("reloading, the successor starts", reload.to_vec()),
+        ("reloading, the successor is up", [&reload[..], &[next_spawned()]].concat()),
+        ("reloading, the successor is given up", [&reload[..], &[next_spawned(), over_cap(NEXT)]].concat()),
+        ("reloading, the successor ends", [&reload[..], &[next_spawned(), exited(NEXT, 2)]].concat()),
+        ("reloaded, the old run leaves", [&reload[..], &[next_spawned(), later()]].concat()),
+        ("reloaded, the old run ends", [&reload[..], &[next_spawned(), exited(LIVE, 2)]].concat()),
         ("waiting", vec![start(), spawned(), exited(LIVE, 0), finished(LIVE)]),
         ("errored", vec![start(), failed(LIVE), Event::Due, failed(RunId(2))]),
         ("stopped after a run", vec![start(), spawned(), stop(), exited(LIVE, 0), finished(LIVE)]),
@@ -118,8 +131,8 @@ fn every_phase_is_among_them() {
 #[test]
 fn every_phase_answers_every_event_and_every_second_one() {
     for (phase, way) in phases() {
-        for first in commands().into_iter().chain(events(LIVE)) {
-            for second in commands().into_iter().chain(events(LIVE)) {
+        for first in commands().into_iter().chain(events(LIVE)).chain(events(NEXT)) {
+            for second in commands().into_iter().chain(events(LIVE)).chain(events(NEXT)) {
                 let mut fleet = Fleet::new(1);
                 happen(&mut fleet, &way);
                 for event in [&first, &second] {
@@ -155,7 +168,7 @@ fn an_event_of_another_run_changes_nothing() {
 #[test]
 fn an_event_that_comes_twice_changes_nothing_the_second_time() {
     for (phase, way) in phases() {
-        for event in events(LIVE) {
+        for event in events(LIVE).into_iter().chain(events(NEXT)) {
             let mut fleet = Fleet::new(1);
             happen(&mut fleet, &way);
             let _ = fleet.handle(now(50), event.clone());
@@ -180,6 +193,8 @@ fn apply(autostart: bool) -> Command {
     spec.policy.max_restarts = 2;
     spec.policy.restart_delay = Millis(100);
     spec.watch = Some(Watch { paths: vec!["/srv".into()], ignore: Vec::new(), delay: WATCH_DELAY });
+    spec.policy.min_uptime = Millis(100);
+    spec.listen = vec![Listen::Tcp(":80".into())];
     Command::Apply { specs: vec![spec], environment: environment(), rules: None, terms: Terms::default() }
 }
 

@@ -18,7 +18,9 @@ use stead::core::fleet::Fleet;
 use stead::core::instance::{Instance, Phase, Want};
 use stead::core::name::AppName;
 use stead::core::record::{NextAction, SpawnFailure};
-use stead::core::spec::{EndKind, HealthCheck, KillMode, Need, Policy, Probe, Reaction, Readiness, Signal, Spec, Stop};
+use stead::core::spec::{
+    EndKind, HealthCheck, KillMode, Listen, Need, Policy, Probe, Reaction, Readiness, Reload, Signal, Spec, Stop,
+};
 use stead::core::watch::{WATCH_DELAY, Watch};
 
 /// Names such that one app's instance may be called as another app.
@@ -49,6 +51,8 @@ struct AppPlan {
     autostart: bool,
     policy: Policy,
     stop: Stop,
+    listens: bool,
+    reload_timeout: u64,
     readiness: Readiness,
     /// On the apps before it.
     depends_on: [Option<Need>; 2],
@@ -164,6 +168,7 @@ fn app() -> impl Strategy<Value = AppPlan> {
         });
     let stop = (select(vec![100, 1_600]), select(vec![KillMode::Tree, KillMode::Mixed, KillMode::Main]))
         .prop_map(|(timeout, kill_mode)| Stop { kill_timeout: Millis(timeout), kill_mode, ..Stop::default() });
+    let reload = (any::<bool>(), select(vec![0, 200, 3_000]));
     let check = (select(vec![200, 1_000, 30_000]), 1..4u32, select(vec![0, 0, 2_000])).prop_map(
         |(interval, retries, start_period)| HealthCheck {
             probe: Probe::Tcp("127.0.0.1:1".into()),
@@ -182,13 +187,15 @@ fn app() -> impl Strategy<Value = AppPlan> {
     let instances = select(vec![None, None, Some(1), Some(2), Some(3)]);
     let need = || select(vec![None, None, None, Some(Need::Started), Some(Need::Healthy), Some(Need::Done)]);
     let depends_on = (need(), need()).prop_map(|(first, second)| [first, second]);
-    (instances, prop::bool::weighted(0.85), policy, stop, readiness, depends_on, vec(temper(), 0..6)).prop_map(
-        |(instances, autostart, policy, stop, readiness, depends_on, tempers)| AppPlan {
+    (instances, prop::bool::weighted(0.85), policy, stop, readiness, depends_on, reload, vec(temper(), 0..6)).prop_map(
+        |(instances, autostart, policy, stop, readiness, depends_on, (listens, reload_timeout), tempers)| AppPlan {
             depends_on,
             instances,
             autostart,
             policy,
             stop,
+            listens,
+            reload_timeout,
             readiness,
             tempers,
         },
@@ -204,7 +211,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => app().prop_map(Verb::Start),
         4 => app().prop_map(Verb::Stop),
         3 => app().prop_map(Verb::Restart),
-        1 => app().prop_map(Verb::Reload),
+        4 => app().prop_map(Verb::Reload),
         3 => app().prop_map(Verb::Delete),
         3 => (0..NAMES.len(), 1..5u32).prop_map(|(app, count)| Verb::Scale(app, count)),
         2 => app().prop_map(Verb::Reset),
@@ -326,6 +333,8 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
         policy: app.policy.clone(),
         stop: app.stop.clone(),
         watch: Some(Watch { paths: vec!["/srv".into()], ignore: Vec::new(), delay: WATCH_DELAY }),
+        listen: if app.listens { vec![Listen::Tcp(":80".into())] } else { Vec::new() },
+        reload: Reload { reload_timeout: Millis(app.reload_timeout), ..Reload::default() },
         readiness: app.readiness.clone(),
         depends_on: NAMES
             .iter()
@@ -411,8 +420,14 @@ fn no_daemon_makes_a_difference(world: &mut World) {
                 other => format!("{other:?}"),
             };
             format!(
-                "{:?} {} {:?} {phase} seq {} {:?} {:?} {last:?}",
-                one.id, one.name, one.want, one.seq, one.tally, one.streak
+                "{:?} {} {:?} {phase} {:?} seq {} {:?} {:?} {last:?}",
+                one.id,
+                one.name,
+                one.want,
+                one.runs().map(|run| run.id).collect::<Vec<_>>(),
+                one.seq,
+                one.tally,
+                one.streak
             )
         };
         fleet.instances().filter(still).map(show).collect()

@@ -7,9 +7,10 @@ use stead::core::clock::Mono;
 use stead::core::command::{ChangeKind, Command, Refusal, Reply};
 use stead::core::event::{Event, ExitStatus, Sent};
 use stead::core::fleet::Fleet;
-use stead::core::instance::Want;
+use stead::core::instance::{Part, Want};
 use stead::core::name::{RunId, Ticket};
 use stead::core::record::{NextAction, Record};
+use stead::core::reload::Beside;
 
 pub fn ticket(ticket: Ticket) -> String {
     format!("client {}", ticket.0)
@@ -65,20 +66,28 @@ pub fn event(event: &Event, shown: impl Fn(RunId) -> String) -> String {
 
 pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
     match action {
-        Action::Spawn(order) => format!("spawn {}#{}", order.note.instance, order.note.seq),
+        Action::Spawn(order) => {
+            let beside = if order.note.reload.is_some() { " beside the run before it" } else { "" };
+            format!("spawn {}#{}{beside}", order.note.instance, order.note.seq)
+        }
         Action::Note { run, note } => match &note.intent {
             Some(intent) => format!(
-                "note {}: {}, SIGKILL at {}{}",
+                "note {}: {}, {} at {}{}",
                 shown(*run),
                 intent.why.cause.word(),
+                if intent.sent == Sent::ReloadSignal { "kill signal" } else { "SIGKILL" },
                 seconds(intent.kill_at),
                 match intent.sent {
                     Sent::Nothing => "",
+                    Sent::ReloadSignal => ", reload signal sent",
                     Sent::KillSignal => ", signal sent",
                     Sent::SigKill => ", killed",
                 }
             ),
-            None => format!("note {}: {}", shown(*run), format!("{:?}", note.reached).to_lowercase()),
+            None => {
+                let beside = if note.reload.is_some() { ", a successor" } else { "" };
+                format!("note {}: {}{beside}", shown(*run), format!("{:?}", note.reached).to_lowercase())
+            }
         },
         Action::Signal { run, to, signal } => format!(
             "{signal} to {} of {}",
@@ -125,6 +134,15 @@ pub fn status(fleet: &Fleet, now: Mono) -> Vec<String> {
                 ", ended {} = {} planned + {} unplanned, restarts {} ({} unplanned), short {}",
                 tally.total, tally.planned, tally.unplanned, tally.restarts, tally.restarts_unplanned, one.streak.short
             );
+            match &one.beside {
+                None => {}
+                Some(Beside::Awaited { .. }) => line.push_str(", is to be reloaded"),
+                Some(Beside::Living(phase)) => {
+                    let run = phase.run().expect("a second run");
+                    let what = if run.part == Part::Predecessor { "leaves" } else { "starts" };
+                    let _ = write!(line, ", {}#{} {what} beside it", one.name, run.seq);
+                }
+            }
             if is_crash_loop(&one.streak, now) {
                 line.push_str(", a crash loop");
             }
@@ -148,6 +166,7 @@ fn end(record: &Record) -> String {
         NextAction::Stop => "stop",
         NextAction::GiveUp => "give up",
         NextAction::Delete => "delete",
+        NextAction::RunsOn => "nothing",
     };
     let delay = record.next.delay_ms.map(|delay| format!(" in {delay}")).unwrap_or_default();
     let _ = write!(line, "; {next}{delay}: {}", record.next.reason);
@@ -166,6 +185,7 @@ fn answer(result: &Result<Reply, Refusal>) -> String {
                 let kind = match change.kind {
                     ChangeKind::Started => "started",
                     ChangeKind::Restarted => "restarted",
+                    ChangeKind::Reloaded => "reloaded",
                     ChangeKind::Added => "added",
                     ChangeKind::Updated => "updated",
                     ChangeKind::Unchanged => "unchanged",

@@ -428,9 +428,10 @@ impl World {
             calendar: Calendar::default(),
             tails: tails(self.disk.journal.iter().cloned())
                 .into_iter()
-                .map(|(id, Tail { last, last_end, open })| {
-                    let (last, last_end) = (through_json(&last), through_json(&last_end));
-                    (id, Tail { last, last_end, open: through_json(&open) })
+                .map(|(id, tail)| {
+                    let (last, last_end) = (through_json(&tail.last), through_json(&tail.last_end));
+                    let (to_follow, open) = (through_json(&tail.to_follow), through_json(&tail.open));
+                    (id, Tail { last, last_end, to_follow, open, ..tail })
                 })
                 .collect(),
         };

@@ -157,6 +157,10 @@ fn spec(page: &mut Page<'_>, spec: &Spec) {
     if !spec.listen.is_empty() {
         let listen: Vec<String> = spec.listen.iter().map(ToString::to_string).collect();
         page.line("listens on", listen.join(", "));
+        let reload = &spec.reload;
+        let how =
+            format!("beside the old run, which gets {} and {} to end", reload.reload_signal, reload.reload_timeout);
+        page.line("reloaded", how);
     }
     if let Some(watch) = &spec.watch {
         let shown = |path: &std::path::PathBuf| match path.strip_prefix(&spec.cwd) {

@@ -11,7 +11,9 @@ const MOST_NAMES: usize = 12;
 #[must_use]
 pub fn touches(reply: &Reply) -> bool {
     reply.changes.iter().any(|change| match change.kind {
-        ChangeKind::Restarted | ChangeKind::Updated | ChangeKind::Deleted | ChangeKind::Gone => true,
+        ChangeKind::Restarted | ChangeKind::Reloaded | ChangeKind::Updated | ChangeKind::Deleted | ChangeKind::Gone => {
+            true
+        }
         ChangeKind::Started
         | ChangeKind::Added
         | ChangeKind::Unchanged
@@ -74,6 +76,7 @@ fn names(changes: &[&Change]) -> String {
 fn what(kind: ChangeKind, detail: Option<&str>) -> String {
     let act = match kind {
         ChangeKind::Restarted => "restart",
+        ChangeKind::Reloaded => "reload",
         ChangeKind::Updated => "no restart",
         ChangeKind::Unchanged => "unchanged",
         ChangeKind::Deleted => "delete",

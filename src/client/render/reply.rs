@@ -19,6 +19,7 @@ pub fn changes(screen: &Screen, reply: &Reply) -> String {
         (ChangeKind::Added, '+', Style::Plain),
         (ChangeKind::Started, '+', Style::Green),
         (ChangeKind::Restarted, '~', Style::Yellow),
+        (ChangeKind::Reloaded, '~', Style::Green),
         (ChangeKind::Updated, '~', Style::Plain),
         (ChangeKind::Signalled, '~', Style::Plain),
         (ChangeKind::Reset, '~', Style::Plain),
@@ -74,6 +75,7 @@ fn word(kind: ChangeKind) -> &'static str {
     match kind {
         ChangeKind::Started => "started",
         ChangeKind::Restarted => "restarted",
+        ChangeKind::Reloaded => "reloaded",
         ChangeKind::Added => "added",
         ChangeKind::Updated => "updated",
         ChangeKind::Unchanged => "unchanged",

@@ -357,6 +357,7 @@ fn next(record: &Record) -> String {
         (NextAction::Stop, _) => "stopped".into(),
         (NextAction::GiveUp, _) => "gave up".into(),
         (NextAction::Delete, _) => "deleted".into(),
+        (NextAction::RunsOn, _) => return next.reason.clone(),
     };
     if next.reason.is_empty() { what } else { format!("{what}: {}", next.reason) }
 }

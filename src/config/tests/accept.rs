@@ -7,8 +7,8 @@ use crate::core::clock::Millis;
 use crate::core::cron::Cron;
 use crate::core::record::Cause;
 use crate::core::spec::{
-    Bytes, EndKind, HealthCheck, KillMode, Limit, Listen, Logs, Policy, Probe, Reaction, Readiness, Resource, Signal,
-    Stop,
+    Bytes, EndKind, HealthCheck, KillMode, Limit, Listen, Logs, Policy, Probe, Reaction, Readiness, Reload, Resource,
+    Signal, Stop,
 };
 use crate::core::watch::{WATCH_DELAY, Watch};
 use serde_json::json;
@@ -196,6 +196,8 @@ fn the_policy_is_read() {
     assert_eq!((spec.namespace.as_str(), spec.autostart, spec.nice), ("jobs", false, Some(-5)));
     assert_eq!(spec.instance_var, "N");
     assert_eq!(world.app("kill_mode: mixed\nkill_signal: 15\ntreekill: true").stop.kill_mode, KillMode::Mixed);
+    let reload = world.app("listen: [':80']\nreload_signal: hup\nreload_timeout: 10s").reload;
+    assert_eq!(reload, Reload { reload_signal: Signal::HUP, reload_timeout: Millis(10_000) });
     assert_eq!(world.app("stop_exit_codes: 3").policy.stop_exit_codes, BTreeSet::from([3]));
 }
 
@@ -314,6 +316,10 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
     assert_eq!(
         world.warnings(&app("kill_timeout: 5")),
         ["ecosystem.yaml:4: apps[0].kill_timeout: 5 is 5 milliseconds"]
+    );
+    assert_eq!(
+        world.warnings(&app("reload_timeout: 5s")),
+        ["ecosystem.yaml:4: apps[0].reload_timeout: does nothing without `listen`"]
     );
 }
 

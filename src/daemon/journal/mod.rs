@@ -9,7 +9,7 @@ mod read;
 pub use read::{Asked, Reader};
 
 use crate::core::action::{Entry, Line};
-use crate::core::name::{AppName, Id};
+use crate::core::name::{AppName, Id, RunId};
 use crate::core::recover::{self, Tail};
 use read::{Glimpse, Seen};
 use serde::Serialize;
@@ -61,6 +61,7 @@ struct Waiting {
     app: AppName,
     id: Id,
     instance: String,
+    run: RunId,
     kind: Kind,
     bytes: Vec<u8>,
     keep: u32,
@@ -84,9 +85,15 @@ struct Shelf {
 struct Places {
     instance: String,
     last: Place,
-    last_end: Option<Place>,
-    open: Option<Place>,
+    /// Of the last [`ENDS`], oldest first.
+    ends: VecDeque<Place>,
+    /// Of starts without an end: two during a reload.
+    open: Vec<(RunId, Place)>,
 }
+
+/// Ends of an instance that are needed to begin from: that of a reload's old run says nothing of what follows, and the keeper may still
+/// hold runs whose ends are written.
+const ENDS: usize = 4;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -172,8 +179,8 @@ impl Journal {
             Entry::End { .. } => Kind::End,
             Entry::Reset { .. } | Entry::Asked { .. } => Kind::Other,
         };
-        let (id, instance) = (line.id, line.instance.clone());
-        self.waiting.push_back(Waiting { app: app.clone(), id, instance, kind, bytes, keep });
+        let (id, instance, run) = (line.id, line.instance.clone(), line.run);
+        self.waiting.push_back(Waiting { app: app.clone(), id, instance, run, kind, bytes, keep });
         self.flush();
     }
 
@@ -235,7 +242,7 @@ impl Journal {
             // Somebody emptied or removed it: what stood there is gone.
             *shelf = Shelf { whole: true, ..Shelf::default() };
         }
-        shelf.note(waiting.id, &waiting.instance, waiting.kind, place);
+        shelf.note(waiting.id, &waiting.instance, waiting.run, waiting.kind, place);
         let full = shelf.ends >= waiting.keep || shelf.length > u64::from(waiting.keep) * ROOM_OF_A_RECORD;
         if full && waiting.kind == Kind::End {
             match shelf.turn(&path) {
@@ -280,7 +287,7 @@ impl Shelf {
                         Seen::Reset(_) | Seen::Asked(_) => Kind::Other,
                     };
                     let ends = shelf.ends;
-                    shelf.note(glimpse.id, &glimpse.instance, kind, place);
+                    shelf.note(glimpse.id, &glimpse.instance, glimpse.run, kind, place);
                     if glimpse.carried.is_some() {
                         // Its record is one of the file before.
                         shelf.ends = ends;
@@ -301,7 +308,7 @@ impl Shelf {
     }
 
     /// A line stands at this place.
-    fn note(&mut self, id: Id, instance: &str, kind: Kind, place: Place) {
+    fn note(&mut self, id: Id, instance: &str, run: RunId, kind: Kind, place: Place) {
         self.length = place.start + place.length as u64;
         self.ends += u32::from(kind == Kind::End);
         let places = self.places.entry(id).or_default();
@@ -310,8 +317,17 @@ impl Shelf {
         }
         places.last = place;
         match kind {
-            Kind::End => (places.last_end, places.open) = (Some(place), None),
-            Kind::Start => places.open = Some(place),
+            Kind::End => {
+                places.open.retain(|(open, _)| *open != run);
+                places.ends.push_back(place);
+                if places.ends.len() > ENDS {
+                    places.ends.pop_front();
+                }
+            }
+            Kind::Start => {
+                places.open.retain(|(open, _)| *open != run);
+                places.open.push((run, place));
+            }
             Kind::Other => {}
         }
     }
@@ -319,8 +335,11 @@ impl Shelf {
     /// The lines that are needed to begin from, in the order of writing.
     fn lines(&self, path: &Path) -> Vec<Line> {
         let Ok(file) = File::open(path) else { return Vec::new() };
-        let of_one = |places: &Places| [Some(places.last), places.last_end, places.open];
-        let mut places: Vec<Place> = self.places.values().flat_map(of_one).flatten().collect();
+        let of_one = |one: &Places| {
+            let open = one.open.iter().map(|(_, place)| *place);
+            [one.last].into_iter().chain(one.ends.iter().copied()).chain(open).collect::<Vec<_>>()
+        };
+        let mut places: Vec<Place> = self.places.values().flat_map(of_one).collect();
         places.sort_unstable();
         places.dedup();
         let line = |place: Place| {
@@ -335,7 +354,7 @@ impl Shelf {
     fn turn(&self, path: &Path) -> io::Result<Shelf> {
         // Of those that have been deleted since, and whose name is another's now, nothing is asked any more.
         let newest = |id: &Id, name: &str| !self.places.iter().any(|(other, one)| other > id && one.instance == name);
-        let needed = |(id, one): (&Id, &Places)| (one.open.is_some() || newest(id, &one.instance)).then_some(*id);
+        let needed = |(id, one): (&Id, &Places)| (!one.open.is_empty() || newest(id, &one.instance)).then_some(*id);
         let needed: BTreeSet<Id> = self.places.iter().filter_map(needed).collect();
         let lines = self.lines(path).into_iter().filter(|line| needed.contains(&line.id)).collect();
         let draft = path.with_extension("jsonl.new");
@@ -369,7 +388,7 @@ fn carry(path: &Path, length: u64, lines: Vec<Line>) -> io::Result<Shelf> {
             Entry::Reset { .. } | Entry::Asked { .. } => Kind::Other,
         };
         let place = Place { start: shelf.length, length: bytes.len() };
-        shelf.note(line.id, &line.instance, kind, place);
+        shelf.note(line.id, &line.instance, line.run, kind, place);
         all.extend(bytes);
     }
     shelf.ends = 0;

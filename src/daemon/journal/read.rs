@@ -3,7 +3,7 @@
 use super::{VERSION, before};
 use crate::core::action::{Entry, Line};
 use crate::core::clock::Wall;
-use crate::core::name::Id;
+use crate::core::name::{Id, RunId};
 use crate::core::record::{Cause, CauseCount, Record};
 use crate::core::spec::Policy;
 use crate::core::why::{Brief, Counted, Eager, Filter, Streak};
@@ -36,6 +36,7 @@ pub(super) struct Glimpse<'a> {
     #[serde(borrow)]
     pub instance: Cow<'a, str>,
     pub id: Id,
+    pub run: RunId,
     #[serde(borrow)]
     pub entry: Seen<'a>,
 }

@@ -43,6 +43,7 @@ impl World {
             seq: self.runs,
             tally: self.tallies.entry(id).or_default().clone(),
             streak: Streak::default(),
+            later: None,
             entry,
         };
         self.journal.write(&app(), &line, self.keep);
@@ -221,6 +222,7 @@ fn world_line() -> Line {
         seq: 1,
         tally: Tally::default(),
         streak: Streak::default(),
+        later: None,
         entry: Entry::Asked { at: Wall(0) },
     }
 }
@@ -242,7 +244,7 @@ fn so_many_records_are_kept_and_the_counts_outlive_them() {
     let tails = world.journal.tails();
     assert_eq!(tails[&Id(0)].last.tally.total, 33);
     let quiet = &tails[&Id(1)];
-    assert_eq!((quiet.last.tally.total, quiet.open.is_some(), quiet.last_end.is_some()), (1, true, true));
+    assert_eq!((quiet.last.tally.total, !quiet.open.is_empty(), quiet.last_end.is_some()), (1, true, true));
     let found = world.find(Filter::default(), None);
     assert_eq!((found.kept, found.records.len()), (Some(5), 5), "a record that was carried over is no second one");
 }
