@@ -514,14 +514,15 @@ impl Instance {
             }
 
             // Time.
-            (Phase::Online { run, pid }, Input::Due) if self.rings(now) => {
+            (Phase::Online { run, pid }, Input::Due) if run.part == Part::Main && self.rings(now) => {
                 if spec.policy.autorestart {
                     self.stop(now, run, pid, Why::asked(Cause::Cron, None), out)
                 } else {
                     let text =
                         "cron_restart: the run before is still at work; it is left to, and no other is started".into();
                     out.push(Action::Report { instance: self.name.clone(), text });
-                    Phase::Online { run, pid }
+                    // Its health may be due at the same moment.
+                    self.answer(now, spec, Phase::Online { run, pid }, Input::Due, out)
                 }
             }
             (Phase::Waiting { until, scheduled, .. }, Input::Due) if now.mono >= until => {
