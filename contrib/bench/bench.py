@@ -46,7 +46,7 @@ class Diary:
     """What the apps wrote at their main(): who, pid, nanoseconds."""
 
     def __init__(self, path):
-        self.path, self.offset, self.runs, self.ends = path, 0, [], {}
+        self.path, self.offset, self.runs, self.ends, self.interrupts = path, 0, [], {}, []
 
     def read(self):
         if self.path.exists():
@@ -59,6 +59,8 @@ class Diary:
                 app, pid, *numbers = line.split()
                 if pid == "end":
                     self.ends[app] = [int(n) for n in numbers]
+                elif pid == "int":
+                    self.interrupts.append([int(n) for n in numbers])
                 else:
                     self.runs.append((app, int(pid), int(numbers[0])))
         return self.runs
@@ -75,8 +77,9 @@ class Diary:
 class Peer:
     """A supervisor with a home of its own. `begin` starts it together with its apps."""
 
-    def __init__(self, tools, work):
-        self.tools, self.work = tools, work
+    def __init__(self, tools, work, **wishes):
+        """`wishes`: what each app's entry says beside its command and its log files."""
+        self.tools, self.work, self.wishes = tools, work, wishes
         self.logs = work / "logs"
         self.logs.mkdir(parents=True)
         self.diary = Diary(work / "diary")
@@ -145,7 +148,7 @@ class Stead(Peer):
     def prepare(self, commands):
         def app(n, words):
             files = {"out_file": f"{self.logs}/{n}.out", "error_file": f"{self.logs}/{n}.err", "log_max_size": 0}
-            return {"name": f"app-{n}", "script": words[0], "args": words[1:], "interpreter": "none", **files}
+            return {"name": f"app-{n}", "script": words[0], "args": words[1:], "interpreter": "none", **files, **self.wishes}
 
         self.file = self.work / "ecosystem.json"
         self.file.write_text(json.dumps({"apps": [app(n, words) for n, words in enumerate(commands)]}))
@@ -174,7 +177,7 @@ class Pm2(Peer):
     def prepare(self, commands):
         def app(n, words):
             files = {"out_file": f"{self.logs}/{n}.out", "error_file": f"{self.logs}/{n}.err", "merge_logs": True}
-            return {"name": f"app-{n}", "script": words[0], "args": words[1:], "interpreter": "none", **files}
+            return {"name": f"app-{n}", "script": words[0], "args": words[1:], "interpreter": "none", **files, **self.wishes}
 
         self.file = self.work / "ecosystem.json"
         self.file.write_text(json.dumps({"apps": [app(n, words) for n, words in enumerate(commands)]}))
@@ -434,14 +437,8 @@ def ratio(a, b):
     return "–" if a is None or not b or a < 0 or b < 0 else f"{figure(a / b)}x"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100 apps only, one round")
-    parser.add_argument("--stead", type=Path, required=True)
-    parser.add_argument("--tools", type=Path, required=True, help="the folder with floor, app and node_modules")
-    parser.add_argument("--only", choices=[peer.name for peer in PEERS], nargs="+", help="only these",
-                        default=[peer.name for peer in PEERS])
-    tools = parser.parse_args()
+def prepare(tools):
+    """Finds the programs, and their versions."""
     tools.stead, tools.tools = tools.stead.resolve(), tools.tools.resolve()
     tools.floor, tools.app = tools.tools / "floor", tools.tools / "app"
     tools.pm2 = tools.tools / "node_modules/pm2/bin/pm2"
@@ -451,10 +448,22 @@ def main():
     # What an operator's shell would hold, and the same for every peer.
     for name in [name for name in os.environ if name.startswith(("PM2_", "STEAD_"))]:
         del os.environ[name]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="100 apps only, one round")
+    parser.add_argument("--stead", type=Path, required=True)
+    parser.add_argument("--tools", type=Path, required=True, help="the folder with floor, app and node_modules")
+    parser.add_argument("--only", choices=[peer.name for peer in PEERS], nargs="+", help="only these",
+                        default=[peer.name for peer in PEERS])
+    tools = parser.parse_args()
+    prepare(tools)
     bench = Bench(tools, tools.quick)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     bench.go()
     bench.report()
 
 
-main()
+if __name__ == "__main__":
+    main()

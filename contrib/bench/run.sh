@@ -1,5 +1,6 @@
 #!/bin/sh
 # Benchmark of stead against PM2 and the floor; prints Markdown. `--quick`: 100 apps only, one round (3 minutes instead of 12).
+# `--memory`: how memory caps hold, and nothing else (4 minutes).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$here/.cache
@@ -11,8 +12,13 @@ for tool in cc node npm python3; do
 done
 [ -x "$stead" ] || { echo "error: $stead is not there; build it with \`cargo build --release\`" >&2; exit 2; }
 mkdir -p "$cache"
-for program in floor app; do
+for program in floor app leak; do
     [ "$cache/$program" -nt "$here/$program.c" ] || cc -O2 -static -Wall -Wextra -o "$cache/$program" "$here/$program.c"
 done
 [ -d "$cache/node_modules/pm2" ] || npm install --prefix "$cache" --no-audit --no-fund --silent "pm2@$pm2" >&2
-exec python3 "$here/bench.py" --stead "$stead" --tools "$cache" "$@"
+script=bench.py
+if [ "${1:-}" = --memory ]; then
+    script=memory.py
+    shift
+fi
+exec python3 "$here/$script" --stead "$stead" --tools "$cache" "$@"

@@ -15,7 +15,7 @@ usage: contrib/scripts/guest.sh [--memory MB] [--user] [--disk FILE [--power-cut
 
 COMMANDS (of sh) run in /run/work, with STEAD_HOME in /run. The guest has commands of its own beside this machine's:
   in-scope NAME COMMAND...  run it in a new group, as \`systemd-run --scope -p Delegate=yes\` does
-  eventually COMMAND...     run it until it succeeds, for 30 s at most
+  eventually COMMAND...     run it until it succeeds, for 60 s at most
 
 Exit status: that of COMMANDS; 124 if the limit came first, 125 if the guest did not boot or ended without a status.
 END

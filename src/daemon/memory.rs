@@ -21,8 +21,8 @@ const HISTORY: Millis = Millis(60_000);
 /// Usage that moves by less than this between two looks stands still.
 const STILL: u64 = 64 << 10;
 
-/// Looks without movement after which a tree near its cap is looked at less often.
-const QUIET: u32 = 50;
+/// Looks without movement after which a tree is looked at less often.
+const QUIET: u32 = 10;
 
 /// The cache is read anew when usage has moved by this: the whole of memory.stat costs some 50 µs.
 const STALE: u64 = 1 << 20;
@@ -38,6 +38,8 @@ const GRID: u64 = 20;
 pub enum Found {
     OverCap(RunId, Box<Crossing>),
     OomKill(RunId),
+    /// Somebody has removed the group of a live run; from now on it is polled.
+    GroupGone(RunId),
 }
 
 /// All live runs.
@@ -195,8 +197,11 @@ impl Tree {
         found: &mut Vec<Found>,
     ) {
         let Some(bytes) = self.measure(run, members) else {
-            // The group is about to go, or the tree is empty: its end is on its way.
-            self.look_at = Some(now + Millis(1000));
+            // Without a group the tree is empty: its end is on its way.
+            self.look_at = Some(now + if self.leaf.is_some() { Millis(GRID) } else { Millis(1000) });
+            if self.leaf.take().is_some() {
+                found.push(Found::GroupGone(run));
+            }
             return;
         };
         let (then, before) = self.last.unwrap_or((now, bytes));
@@ -261,10 +266,10 @@ impl Tree {
 }
 
 /// How long a counted tree need not be looked at: a quarter of the time in which it could reach its limit, at the rate it has shown
-/// or at 50 MiB/s, whichever is more.
+/// or at 50 MiB/s, whichever is more; half of it where it has stood still.
 fn interval(headroom: u64, rate: u64, quiet: u32) -> Millis {
-    let ms = headroom.saturating_mul(1000) / (4 * rate.max(50 << 20));
-    let shortest = if quiet >= QUIET { 5 * GRID } else { GRID };
+    let (part, shortest) = if quiet >= QUIET { (2, 5 * GRID) } else { (4, GRID) };
+    let ms = headroom.saturating_mul(1000) / (part * rate.max(50 << 20));
     Millis(ms.clamp(shortest, 1000))
 }
 
@@ -316,6 +321,7 @@ mod tests {
         assert_eq!(interval(1 << 20, 0, 0), Millis(20));
         assert_eq!(interval(1 << 20, 0, QUIET), Millis(100));
         assert_eq!(interval(10 << 30, 0, QUIET), Millis(1000));
+        assert_eq!((interval(100 << 20, 0, 0), interval(100 << 20, 0, QUIET)), (Millis(500), Millis(1000)));
     }
 
     #[test]

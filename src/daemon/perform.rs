@@ -218,6 +218,9 @@ impl Daemon {
                     tracing::warn!(run = self.shown(run), "the kernel killed a process of it at its hard limit");
                     self.happened(Event::OomKill { run });
                 }
+                Found::GroupGone(run) => {
+                    tracing::warn!(run = self.shown(run), "somebody removed its group: its memory is polled");
+                }
             }
         }
     }

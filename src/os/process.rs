@@ -229,6 +229,14 @@ pub fn pid() -> i32 {
     nix::unistd::getpid().as_raw()
 }
 
+/// The parent, where it runs our own program.
+#[must_use]
+pub fn parent_of_our_own() -> Option<i32> {
+    let parent = nix::unistd::getppid().as_raw();
+    let program = |pid: i32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    (program(parent)? == program(pid())?).then_some(parent)
+}
+
 /// The process and all above it, nearest first.
 #[must_use]
 pub fn ancestors(pid: i32) -> Vec<i32> {

@@ -1,6 +1,6 @@
 //! Caps that hold: the leak in the main process, in a child, behind shared pages and page cache; the burst past the wall.
 
-use crate::harness::{Stead, eventually, is_alive};
+use crate::harness::{Stead, eventually, is_alive, until};
 use serde_json::Value;
 
 const LEAK: &str = "\
@@ -272,4 +272,127 @@ fn an_ordinary_user_without_a_group_is_polled() {
     });
     assert_eq!(end["cause"], "memory-cap", "{end:#}");
     assert_eq!(run(&["kill"]).status, Some(0));
+}
+
+#[test]
+fn a_kill_at_the_wall_says_who_was_killed_though_the_app_exits_with_a_code() {
+    let stead = Stead::new();
+    stead.file("burst.py", "kept = b'x' * (800 << 20)\n");
+    stead.file("app.sh", "#!/bin/sh\npython3 burst.py &\necho $!\nwait $!\nexit $?\n");
+    stead.start("apps: [{name: shell, script: ./app.sh, memory_max: 50M, oom_policy: continue, restart_delay: 60s}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    let end = first_end(&stead, "shell");
+    let facts = (&end["cause"], &end["confidence"], &end["exit_code"], &end["signal"]);
+    assert_eq!(facts, (&"oom-kill".into(), &"certain".into(), &137.into(), &Value::Null), "{end:#}");
+    // The kernel's log tells them, where it can be read.
+    let killed = &end["evidence"]["oom"];
+    if !end["evidence"]["kernel_log"].as_array().unwrap().is_empty() {
+        let child: i32 = stead.log("shell", "out").trim().parse().unwrap();
+        assert_eq!((&killed["killed_pid"], &killed["killed_name"]), (&child.into(), &"python3".into()), "{end:#}");
+    }
+}
+
+/// Leaks in a process that has left its parent and its session.
+const ESCAPE: &str = "import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        os.execv(sys.executable, [sys.executable, 'leak.py', '50', '1000'])
+    os._exit(0)
+os.wait()
+while True: time.sleep(1)
+";
+
+#[test]
+fn a_leak_in_one_that_escaped_by_a_double_fork_counts() {
+    let stead = Stead::new();
+    stead.file("leak.py", LEAK);
+    stead.file("escape.py", ESCAPE);
+    stead.start("apps: [{name: escape, script: escape.py, max_memory_restart: 60M, restart_delay: 60s}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    let end = first_end(&stead, "escape");
+    assert_eq!(end["cause"], "memory-cap", "{end:#}");
+    let escaped: i32 = stead.log("escape", "out").trim().parse().unwrap();
+    assert_eq!(end["evidence"]["cap_crossing"]["processes"][0]["pid"], escaped, "{end:#}");
+    assert!(!is_alive(escaped));
+}
+
+#[test]
+fn a_run_whose_group_somebody_removed_is_polled() {
+    let stead = Stead::new();
+    stead.file("leak.py", LEAK);
+    stead.file(
+        "app.py",
+        "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\nexec(open('leak.py').read())\n",
+    );
+    stead.start("apps: [{name: leak, script: app.py, args: 40 1000, max_memory_restart: 60M, restart_delay: 60s}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    let pid = stead.pid("leak").to_string();
+    for group in stead.groups() {
+        let leaf = group.join("leak.1");
+        if leaf.exists() && !leaf.starts_with("/sys/fs/cgroup/unified") {
+            std::fs::write(group.parent().unwrap().join("cgroup.procs"), &pid).unwrap();
+            until("the kernel lets it go", || std::fs::remove_dir(&leaf).is_ok());
+        }
+    }
+    stead.file("go", "");
+    let end = first_end(&stead, "leak");
+    assert_eq!(end["cause"], "memory-cap", "{end:#}");
+    assert!(stead.own_log().contains("somebody removed its group: its memory is polled"), "{}", stead.own_log());
+}
+
+#[test]
+fn without_groups_trees_are_polled() {
+    use std::process::Command;
+    let hides = "mount -t tmpfs none /sys/fs/cgroup";
+    if !Command::new("unshare").args(["-m", "sh", "-c", hides]).status().is_ok_and(|status| status.success()) {
+        println!("SKIPPED: the groups of this machine cannot be hidden");
+        return;
+    }
+    let stead = Stead::new();
+    stead.file("leak.py", LEAK);
+    stead.file("escape.py", ESCAPE);
+    stead.file("worker.py", "import subprocess, sys\nsubprocess.run([sys.executable, 'leak.py', '50', '1000'])\n");
+    stead.file(
+        "reader.py",
+        "import os, sys\nwith open('big', 'wb') as f:\n    f.truncate(500 << 20)\nwith open('big', 'rb') as f:\n    while f.read(1 << 20): pass\n\
+         print('read', flush=True)\nsys.argv[1:] = ['50', '1000']\nexec(open('leak.py').read())\n",
+    );
+    stead.file(
+        "prefork.py",
+        "import os, time\nshared = bytearray(b'x' * (60 << 20))\nfor _ in range(6):\n    if os.fork() == 0: break\n\
+         while True: time.sleep(1)\n",
+    );
+    stead.file(
+        "ecosystem.yaml",
+        "apps:\n  - {name: prefork, script: prefork.py, max_memory_restart: 150M}\n\
+         \x20 - &app {name: main, script: leak.py, args: 50 1000, max_memory_restart: 60M, restart_delay: 60s}\n\
+         \x20 - {<<: *app, name: worker, script: worker.py}\n\
+         \x20 - {<<: *app, name: escape, script: escape.py}\n\
+         \x20 - {<<: *app, name: reader, script: reader.py}\n",
+    );
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &format!("{hides} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_stead"), "start"]);
+    command.current_dir(&stead.work).env("STEAD_HOME", &stead.home).env_remove("STEAD_RUN");
+    let said = crate::harness::said(command);
+    assert_eq!(said.status, Some(0), "{said:#?}");
+    assert!(said.stdout.contains("memory caps are kept by polling"), "{said:#?}");
+    for name in ["main", "worker", "escape", "reader"] {
+        let end = first_end(&stead, name);
+        let usage = number(&end["evidence"]["cap_crossing"]["usage_bytes"]);
+        assert_eq!((&end["cause"], &end["confidence"]), (&"memory-cap".into(), &"certain".into()), "{end:#}");
+        assert!(usage < 250 * MIB, "acted at {usage}: {end:#}");
+    }
+    assert_eq!(stead.log("reader", "out"), "read\n", "it was ended while it read");
+    let one = stead.instance("prefork");
+    assert_eq!((&one["memory_enforcement"], &one["restarts"]), (&"polling".into(), &0.into()), "{one:#}");
+    assert_eq!((&one["status"], &one["processes"]), (&"online".into(), &7.into()), "its sum of RSS is above 400M");
+    assert!(stead.groups().is_empty());
 }

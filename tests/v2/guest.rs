@@ -58,6 +58,12 @@ impl Guest {
         self
     }
 
+    /// Its life, in seconds; 120 if nothing is said.
+    pub fn limit_s(mut self, seconds: u32) -> Guest {
+        self.limit_s = seconds;
+        self
+    }
+
     /// `/disk` is a file system in this file, which is made where it does not exist.
     pub fn disk(mut self, image: &Path) -> Guest {
         self.disk = Some(image.into());

@@ -3,4 +3,5 @@
 mod fleet;
 mod guest;
 mod machine;
+mod memory;
 mod reboot;

@@ -93,7 +93,7 @@ impl Site {
             let home = v2::Group::at(&origin.folder);
             let _ = home.set_subtree_control(&changes('-', &origin.enabled));
             if origin.moved {
-                let _ = home.add(0);
+                leave(&v2::Group::at(&folder.join(KEEPER)), &home);
             }
         }
         let _ = clear(folder, None);
@@ -105,6 +105,7 @@ impl Site {
         if lives_there {
             own.path = own.path.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         }
+        is_group(&own.folder())?;
         let home = v2::Group::at(&own.folder());
         let folder = own.folder().join(name);
         clear(&folder, lives_there.then_some(KEEPER)).map_err(|source| Error::Io { path: folder.clone(), source })?;
@@ -116,17 +117,15 @@ impl Site {
         }
         let missing: Vec<Controller> = available.difference(&known(home.subtree_control()?)).copied().collect();
         let mut origin = Origin { folder: own.folder(), enabled: missing.clone(), moved: lives_there };
-        if !missing.is_empty() && home.set_subtree_control(&changes('+', &missing)).is_err() {
-            // A group below the root has processes or groups with controllers, never both: we move to a leaf.
-            let leaf = v2::Group::at(&folder.join(KEEPER));
+        let leaf = v2::Group::at(&folder.join(KEEPER));
+        if !missing.is_empty() && !home.is_root() && !lives_there {
             make(leaf.folder())?;
-            leaf.add(0)?;
-            if let Err(error) = home.set_subtree_control(&changes('+', &missing)) {
-                let _ = home.add(0);
-                let _ = std::fs::remove_dir(leaf.folder());
-                return Err(error);
-            }
             origin.moved = true;
+            settle(&leaf, &home).inspect_err(|_| leave(&leaf, &home))?;
+        }
+        if !missing.is_empty() {
+            let enabled = home.set_subtree_control(&changes('+', &missing));
+            enabled.inspect_err(|_| leave(&leaf, &home))?;
         }
         self.origin = Some(origin);
         let words: Vec<String> = available.iter().map(|one| one.word().to_owned()).collect();
@@ -142,7 +141,35 @@ impl Site {
     }
 }
 
+/// Moves us from a group to the leaf in it, for below the root a group has processes or gives controllers, never both. Of some
+/// controllers (cpu, pids) the kernel lets it do both, and then nothing can be started in the groups below.
+fn settle(leaf: &v2::Group, home: &v2::Group) -> Result<(), Error> {
+    leaf.add(0)?;
+    let mut others = home.procs()?;
+    // The client that waits for us, where somebody gave it a scope of its own.
+    if let Some(client) = process::parent_of_our_own().filter(|client| others == [*client]) {
+        leaf.add(client)?;
+        others = home.procs()?;
+    }
+    match others.first() {
+        None => Ok(()),
+        Some(pid) => Err(Error::Io {
+            path: home.folder().to_owned(),
+            source: io::Error::new(io::ErrorKind::ResourceBusy, format!("pid {pid} is in this group beside stead")),
+        }),
+    }
+}
+
+/// Back from the leaf of the keeper, with all who came along.
+fn leave(leaf: &v2::Group, home: &v2::Group) {
+    for pid in leaf.procs().unwrap_or_default() {
+        let _ = home.add(pid);
+    }
+    let _ = std::fs::remove_dir(leaf.folder());
+}
+
 fn make_v1(controller: Controller, place: &Place, name: &str) -> Result<PathBuf, Error> {
+    is_group(&place.folder())?;
     let folder = place.folder().join(name);
     let failed = |source| Error::Io { path: folder.clone(), source };
     clear(&folder, None).map_err(failed)?;
@@ -157,6 +184,12 @@ fn make_v1(controller: Controller, place: &Place, name: &str) -> Result<PathBuf,
         Ok(_) if folder.is_dir() => Ok(folder),
         _ => make(&folder).map(|()| folder.clone()),
     }
+}
+
+/// Something else may be mounted over the hierarchy: what is made there is a plain folder, in which nothing is capped.
+fn is_group(folder: &Path) -> Result<(), Error> {
+    let path = folder.join("cgroup.procs");
+    std::fs::metadata(&path).map(|_| ()).map_err(|source| Error::Io { path, source })
 }
 
 /// mkdir(2); a group that is there is fine.

@@ -30,6 +30,12 @@ impl Group {
         &self.folder
     }
 
+    /// The hierarchy's root alone has no `cgroup.type`; what a container sees as its root has one.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        !self.folder.join("cgroup.type").exists()
+    }
+
     /// The controllers that this group may use.
     ///
     /// # Errors
