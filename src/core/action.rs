@@ -4,7 +4,7 @@ use super::clock::{Millis, Mono, Wall};
 use super::command::{Refusal, Reply};
 use super::event::RunNote;
 use super::name::{AppName, Id, RunId, Ticket};
-use super::record::{Record, Tally};
+use super::record::{Incident, Record, Tally};
 use super::spec::{Env, Signal, Spec};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -106,6 +106,8 @@ pub enum Entry {
     Reset {
         at: Wall,
     },
+    /// The run goes on.
+    Incident(Box<Incident>),
     /// Somebody wants a run that the policy would not bring, or not yet.
     Asked {
         at: Wall,

@@ -3,7 +3,7 @@
 use super::backoff;
 use super::clock::Millis;
 use super::event::{Exit, ExitStatus, Facts, Why};
-use super::record::{Actor, Cause, Confidence, Crossing, SpawnFailure};
+use super::record::{Actor, Cause, Confidence, Crossing, Oom, SpawnFailure};
 use super::spec::{Bytes, OomPolicy, Signal, Spec, Stop};
 
 /// What a run's end is called.
@@ -158,6 +158,34 @@ pub fn crossed(spec: &Spec, crossing: &Crossing) -> String {
     format!(": {usage}{cap}{growth}{}", biggest.unwrap_or_default())
 }
 
+/// What kills by the kernel are called.
+#[must_use]
+pub fn of_kill(oom: &Oom) -> Cause {
+    if oom.own > 0 { Cause::OomKill } else { Cause::OomKillHost }
+}
+
+/// A kill in the tree of an app that went on.
+#[must_use]
+pub fn went_on(spec: &Spec, oom: &Oom) -> String {
+    let name = oom.killed_name.as_ref().map_or_else(|| "a process of its tree".into(), |name| format!("`{name}`"));
+    let pid = oom.killed_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let who = match oom.own + oom.host {
+        0 | 1 => format!("{name}{pid} was"),
+        several => format!("{several} processes of its tree were"),
+    };
+    let newest = if oom.own + oom.host > 1 && oom.killed_name.is_some() {
+        format!(", {name}{pid} the last of them,")
+    } else {
+        String::new()
+    };
+    let lack = match (of_kill(oom), spec.wall()) {
+        (Cause::OomKill, Some(wall)) => format!("its tree reached its hard memory limit of {wall}"),
+        (Cause::OomKill, None) => "its tree reached its hard memory limit".into(),
+        _ => "the machine was out of memory".into(),
+    };
+    format!("{who}{newest} killed by the kernel: {lack}; the app went on (oom_policy: continue)")
+}
+
 /// Does this cause stand for somebody's wish?
 #[must_use]
 pub fn is_planned(cause: Cause) -> bool {
@@ -188,14 +216,13 @@ fn act(cause: Cause) -> &'static str {
         Cause::MemoryCap => "restarted by stead at its memory cap",
         Cause::HealthCheck => "restarted by stead: its health check failed",
         Cause::StartTimeout => "stopped by stead: it was not ready in time",
-        Cause::Success
-        | Cause::ExitCode
-        | Cause::Signal
-        | Cause::CoreDump
-        | Cause::OomKill
-        | Cause::OomKillHost
-        | Cause::SpawnFailed
-        | Cause::Lost => "stopped",
+        Cause::OomKill => "ended by stead: the kernel killed a process of its tree at its hard memory limit",
+        Cause::OomKillHost => {
+            "ended by stead: the kernel killed a process of its tree, for the machine was out of memory"
+        }
+        Cause::Success | Cause::ExitCode | Cause::Signal | Cause::CoreDump | Cause::SpawnFailed | Cause::Lost => {
+            "stopped"
+        }
     }
 }
 

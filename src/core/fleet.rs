@@ -84,7 +84,7 @@ impl Fleet {
             }
             Event::Exited { run, exit, left } => self.input_of(now, run, Input::Exited { exit, left }, &mut out),
             Event::OverCap { run, crossing } => self.input_of(now, run, Input::OverCap { crossing }, &mut out),
-            Event::OomKill { run } => self.input_of(now, run, Input::OomKill, &mut out),
+            Event::OomKill { run, killed } => self.input_of(now, run, Input::OomKill { killed }, &mut out),
             Event::Finished { run, facts } => self.input_of(now, run, Input::Finished { facts }, &mut out),
             Event::Term { actor } => self.term(now, actor, &mut out),
             Event::Due => {

@@ -6,14 +6,17 @@ use super::action::{Action, Entry, Line, Order, Streak, To};
 use super::backoff::{self, UnplannedEnd};
 use super::cause::{self, Verdict};
 use super::clock::{Millis, Mono, Now, Wall};
-use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, RunNote, Sent, Why};
+use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, Killed, RunNote, Sent, Why};
 use super::name::{AppName, Id, RunId};
-use super::record::{Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
+use super::record::{Cause, Crossing, Evidence, Incident, Memory, Next, NextAction, Oom, Record, SpawnFailure, Tally};
 use super::signature;
 use super::spec::{Env, KillMode, OomPolicy, Signal, Spec};
 use super::view::Status;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// An end so soon after a kill in its tree is what came of the kill: a shell that exits with its child's status, say.
+const AFTERMATH: Millis = Millis(2_000);
 
 /// A process that SIGKILL did not end is in the kernel's hands; it is asked again this often.
 const KILL_AGAIN: Millis = Millis(1000);
@@ -38,6 +41,28 @@ pub struct Run {
     pub spec: Arc<Spec>,
     /// The app's at its start.
     pub revision: u32,
+    /// Kills by the kernel in its tree that the journal tells of.
+    pub kills: u64,
+    /// When the last of them was told; `None`: by a daemon before.
+    pub killed_at: Option<Mono>,
+}
+
+impl Run {
+    /// What the kernel did in the tree long ago, and the journal told then, says nothing of this end.
+    fn forget_told(&self, end: Mono, facts: &mut Facts) {
+        let fresh = (facts.oom.own + facts.oom.host).saturating_sub(self.kills);
+        if self.kills == 0 || self.killed_at.is_some_and(|at| end - at <= AFTERMATH) {
+            return;
+        }
+        match (fresh, facts.oom.own) {
+            (0, _) => {
+                facts.oom = Oom::default();
+                facts.kernel_log.clear();
+            }
+            (_, 0) => facts.oom.host = fresh,
+            (_, _) => facts.oom.own = fresh,
+        }
+    }
 }
 
 /// Where it is in its life; each phase carries its own facts.
@@ -121,8 +146,10 @@ pub enum Input {
     OverCap {
         crossing: Box<Crossing>,
     },
-    /// The kernel killed a process of the tree for the tree's own limit, and the main process lives.
-    OomKill,
+    /// The kernel killed a process of the tree for want of memory, and the main process lives.
+    OomKill {
+        killed: Box<Killed>,
+    },
     Finished {
         facts: Box<Facts>,
     },
@@ -241,7 +268,8 @@ impl Instance {
             // A turn.
             (Phase::Queued, Input::Turn { run: id, environment, revision }) => {
                 self.begin(id, self.seq + 1);
-                let run = Run { id, seq: self.seq, started: now, spec: spec.clone(), revision };
+                let run =
+                    Run { id, seq: self.seq, started: now, spec: spec.clone(), revision, kills: 0, killed_at: None };
                 out.push(Action::Spawn(Box::new(Order {
                     run: id,
                     slot: self.slot,
@@ -277,9 +305,9 @@ impl Instance {
                 };
                 self.conclude(spec, run, verdict, end, out)
             }
-            (Phase::Online { run, pid }, Input::OomKill) => match run.spec.allowance.oom_policy {
-                OomPolicy::Kill => self.stop(now, run, pid, Why::asked(Cause::OomKill, None), out),
-                OomPolicy::Continue => Phase::Online { run, pid },
+            (Phase::Online { run, pid }, Input::OomKill { killed }) => match run.spec.allowance.oom_policy {
+                OomPolicy::Kill => self.stop(now, run, pid, Why::asked(cause::of_kill(&killed.oom), None), out),
+                OomPolicy::Continue => Phase::Online { run: self.went_on(now, run, *killed, out), pid },
             },
             (Phase::Online { run, pid }, Input::OverCap { crossing }) => {
                 self.stop_over_cap(now, run, pid, crossing, out)
@@ -290,7 +318,8 @@ impl Instance {
             (Phase::Stopping { run, pid, intent }, Input::Exited { exit, left }) => {
                 self.ending(now, run, pid, exit, Some(left), Some(intent), out)
             }
-            (Phase::Ending { run, pid, exit, left, intent, again, .. }, Input::Finished { facts }) => {
+            (Phase::Ending { run, pid, exit, left, intent, again, .. }, Input::Finished { mut facts }) => {
+                run.forget_told(exit.at.mono, &mut facts);
                 let uptime = exit.at.mono - run.started.mono;
                 // First cause sticks: a stop that was noted only after the death did not cause it.
                 let intent = intent.filter(|intent| intent.since <= exit.at.mono);
@@ -418,7 +447,7 @@ impl Instance {
                 | Phase::Starting { .. }
                 | Phase::Stopping { .. }
                 | Phase::Ending { .. }),
-                Input::OverCap { .. } | Input::OomKill,
+                Input::OverCap { .. } | Input::OomKill { .. },
             ) => phase,
         };
     }
@@ -544,6 +573,29 @@ impl Instance {
         let kill_at = now.mono + run.spec.stop.kill_timeout;
         let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing, crossing: Some(crossing) };
         self.note_and_send(now, run, pid, intent, out)
+    }
+
+    /// The kernel killed in the tree, and the app goes on: that is told, once.
+    fn went_on(&self, now: Now, run: Run, killed: Killed, out: &mut Vec<Action>) -> Run {
+        let Killed { mut oom, kernel_log } = killed;
+        let kills = oom.own + oom.host;
+        let cause = cause::of_kill(&oom);
+        let fresh = kills.saturating_sub(run.kills);
+        if fresh == 0 {
+            return run;
+        }
+        (oom.own, oom.host) = if cause == Cause::OomKill { (fresh, 0) } else { (0, fresh) };
+        let incident = Incident {
+            run: format!("{}#{}", self.name, run.seq),
+            instance: self.name.clone(),
+            at: now.wall,
+            cause,
+            summary: cause::went_on(&run.spec, &oom),
+            oom,
+            kernel_log,
+        };
+        self.write(self.line(run.id, run.seq, Entry::Incident(Box::new(incident))), out);
+        Run { kills, killed_at: Some(now.mono), ..run }
     }
 
     fn note_and_send(&self, now: Now, run: Run, pid: i32, intent: Intent, out: &mut Vec<Action>) -> Phase {

@@ -89,6 +89,8 @@ pub struct Tail {
     pub last_end: Option<Line>,
     /// A start without an end, be it before a reset.
     pub open: Option<Line>,
+    /// Kills by the kernel in the open run's tree that are written down.
+    pub kills: u64,
 }
 
 /// The end of every instance's journal, from its lines in the order of writing. By id: a name may be given again.
@@ -96,14 +98,18 @@ pub struct Tail {
 pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
     let mut tails: BTreeMap<Id, Tail> = BTreeMap::new();
     for line in lines {
-        let (last_end, open) = match (&line.entry, tails.remove(&line.id)) {
-            (Entry::End { .. }, _) => (Some(line.clone()), None),
-            (Entry::Start { .. }, before) => (before.and_then(|tail| tail.last_end), Some(line.clone())),
+        let (last_end, open, kills) = match (&line.entry, tails.remove(&line.id)) {
+            (Entry::End { .. }, _) => (Some(line.clone()), None, 0),
+            (Entry::Start { .. }, before) => (before.and_then(|tail| tail.last_end), Some(line.clone()), 0),
+            (Entry::Incident(incident), before) => {
+                let fresh = incident.oom.own + incident.oom.host;
+                before.map_or((None, None, fresh), |tail| (tail.last_end, tail.open, tail.kills + fresh))
+            }
             (Entry::Reset { .. } | Entry::Asked { .. }, before) => {
-                before.map_or((None, None), |tail| (tail.last_end, tail.open))
+                before.map_or((None, None, 0), |tail| (tail.last_end, tail.open, tail.kills))
             }
         };
-        tails.insert(line.id, Tail { last: line, last_end, open });
+        tails.insert(line.id, Tail { last: line, last_end, open, kills });
     }
     tails
 }
@@ -272,7 +278,7 @@ impl Fleet {
         instance.last =
             tail.last_end.as_ref().filter(|_| instance.tally.total > 0).and_then(|line| match &line.entry {
                 Entry::End { record, .. } => Some(record.clone()),
-                Entry::Start { .. } | Entry::Reset { .. } | Entry::Asked { .. } => None,
+                Entry::Start { .. } | Entry::Incident(_) | Entry::Reset { .. } | Entry::Asked { .. } => None,
             });
     }
 
@@ -287,6 +293,8 @@ impl Fleet {
             started: held.started,
             spec: spec.clone(),
             revision: held.note.revision,
+            kills: tail.filter(|tail| tail.last.run == held.run).map_or(0, |tail| tail.kills),
+            killed_at: None,
         };
         if instance.last_run < held.run {
             instance.begin(held.run, held.note.seq);
@@ -331,13 +339,14 @@ impl Fleet {
         if !of_this_boot(instance.last_run) {
             instance.streak = Streak::default();
         }
-        let Some(Tail { last, last_end, open }) = tail else {
+        let Some(Tail { last, last_end, open, .. }) = tail else {
             instance.phase = if instance.want == Want::Up { Phase::Queued } else { Phase::Stopped };
             return;
         };
         if let Some(Line { run: id, seq, entry: Entry::Start { pid, at }, .. }) = open {
             let started = Now { mono: now.mono, wall: *at };
-            let run = Run { id: *id, seq: *seq, started, spec: app.spec.clone(), revision: app.revision };
+            let (spec, revision) = (app.spec.clone(), app.revision);
+            let run = Run { id: *id, seq: *seq, started, spec, revision, kills: 0, killed_at: None };
             instance.lost(now, &run, *pid, of_this_boot(*id), out);
         }
         let last_end = last_end.as_ref().filter(|end| of_this_boot(end.run));

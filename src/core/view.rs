@@ -2,7 +2,7 @@
 
 use super::clock::{Millis, Wall};
 use super::name::Id;
-use super::record::{CauseCount, Record};
+use super::record::{CauseCount, Incident, Record};
 use super::spec::Spec;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -110,6 +110,9 @@ pub struct WhyView {
     pub by_cause: Vec<CauseCount>,
     /// Newest first.
     pub records: Vec<Record>,
+    /// What happened to runs and did not end them, newest first.
+    #[serde(default)]
+    pub events: Vec<Incident>,
 }
 
 /// `stead ping --json`.

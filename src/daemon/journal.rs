@@ -5,7 +5,7 @@
 
 use crate::core::action::{Entry, Line};
 use crate::core::name::{AppName, Id};
-use crate::core::record::Record;
+use crate::core::record::{Incident, Record};
 use crate::core::recover::{self, Tail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -132,11 +132,27 @@ impl Journal {
             match line.entry {
                 Entry::End { record, .. } => records.push(*record),
                 Entry::Reset { .. } => records.retain(|record| record.instance != line.instance),
-                Entry::Start { .. } | Entry::Asked { .. } => {}
+                Entry::Start { .. } | Entry::Incident(_) | Entry::Asked { .. } => {}
             }
         }
         records.reverse();
         records
+    }
+
+    /// What happened to an app's instances since their last reset and ended no run, newest first.
+    #[must_use]
+    pub fn incidents(&self, app: &AppName) -> Vec<Incident> {
+        let Ok(bytes) = std::fs::read(self.path(app)) else { return Vec::new() };
+        let mut incidents: Vec<Incident> = Vec::new();
+        for line in parse(&bytes) {
+            match line.entry {
+                Entry::Incident(incident) => incidents.push(*incident),
+                Entry::Reset { .. } => incidents.retain(|one| one.instance != line.instance),
+                Entry::Start { .. } | Entry::End { .. } | Entry::Asked { .. } => {}
+            }
+        }
+        incidents.reverse();
+        incidents
     }
 
     fn path(&self, app: &AppName) -> PathBuf {

@@ -27,6 +27,10 @@ const QUIET: u32 = 10;
 /// The cache is read anew when usage has moved by this: the whole of memory.stat costs some 50 µs.
 const STALE: u64 = 1 << 20;
 
+/// After a kill was told, further ones in the same tree are gathered for this long: a worker that dies at the wall again and again
+/// must not fill the journal.
+const KILLS_AGAIN: Millis = Millis(30_000);
+
 /// Processes that are named when a cap is crossed.
 const BIGGEST: usize = 5;
 
@@ -62,6 +66,8 @@ struct Tree {
     looks: VecDeque<(Mono, u64)>,
     quiet: u32,
     kills: u64,
+    /// When a kill may be told next.
+    tell_kills_at: Mono,
     alarm: Option<OwnedFd>,
     crossed: bool,
 }
@@ -92,6 +98,7 @@ impl Memory {
             looks: VecDeque::new(),
             quiet: 0,
             kills: 0,
+            tell_kills_at: now,
             alarm: None,
             crossed: false,
         };
@@ -215,12 +222,14 @@ impl Tree {
         while self.looks.front().is_some_and(|(at, _)| now - *at > HISTORY) {
             self.looks.pop_front();
         }
-        let near = |limit: u64| before.max(bytes) > limit / 5 * 3;
-        if self.wall.is_some_and(near)
+        // At every look: between two of them a child may have taken all there is, been killed, and left no trace in the usage.
+        if self.wall.is_some()
+            && now >= self.tell_kills_at
             && let Some(kills) = self.leaf.as_ref().and_then(Leaf::oom_kills)
             && kills.kills > self.kills
         {
             self.kills = kills.kills;
+            self.tell_kills_at = now + KILLS_AGAIN;
             found.push(Found::OomKill(run));
         }
         if !self.crossed && self.cap.is_some_and(|cap| bytes >= cap) {

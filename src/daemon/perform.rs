@@ -15,10 +15,10 @@ use super::views::{self, Meter};
 use crate::core::action::{Action, Order, To};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
-use crate::core::event::{Event, ExitStatus, Facts};
+use crate::core::event::{Event, ExitStatus, Facts, Killed};
 use crate::core::fleet::Fleet;
 use crate::core::name::{AppName, Id, RunId, Ticket};
-use crate::core::record::{Actor, SpawnFailure, Tally};
+use crate::core::record::{Actor, Oom, SpawnFailure, Tally};
 use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
 use crate::core::traceback::{self, Standing};
 use crate::core::view::{Description, InstanceView, Pong, WhyView};
@@ -215,8 +215,9 @@ impl Daemon {
                     self.happened(Event::OverCap { run, crossing });
                 }
                 Found::OomKill(run) => {
-                    tracing::warn!(run = self.shown(run), "the kernel killed a process of it at its hard limit");
-                    self.happened(Event::OomKill { run });
+                    tracing::warn!(run = self.shown(run), "the kernel killed a process of it for want of memory");
+                    let killed = Box::new(self.killed(run));
+                    self.happened(Event::OomKill { run, killed });
                 }
                 Found::GroupGone(run) => {
                     tracing::warn!(run = self.shown(run), "somebody removed its group: its memory is polled");
@@ -620,19 +621,24 @@ impl Daemon {
         // What by its own words ended less than the process did not end the run.
         let exception = found.filter(|found| found.standing != Standing::Aside).map(|found| found.exception);
         tail.drain(..tail.len().saturating_sub(RECORD_LINES));
-        let kills = self.memory.oom_kills(run);
         let mut facts = Facts { left, stderr_tail: tail, exception, ..Facts::default() };
         facts.memory.last_bytes = self.memory.last(run);
         facts.memory.peak_bytes = self.memory.peak(run);
-        if kills.kills > 0 {
-            let leaf = self.envelopes.get(&run).map(|envelope| leaf::name(&envelope.core.instance, run.0));
-            let told = kernel::oom_kill(&leaf.unwrap_or_default());
-            let own = told.host.map_or(kills.own_limit, |host| !host);
-            (facts.oom.own, facts.oom.host) = if own { (kills.kills, 0) } else { (0, kills.kills) };
-            (facts.oom.killed_pid, facts.oom.killed_name) = (told.pid, told.name);
-            facts.kernel_log = told.lines;
-        }
+        Killed { oom: facts.oom, kernel_log: facts.kernel_log } = self.killed(run);
         facts
+    }
+
+    /// What the kernel killed in a run's group: by the group's counters, and whom by its log.
+    fn killed(&self, run: RunId) -> Killed {
+        let kills = self.memory.oom_kills(run);
+        if kills.kills == 0 {
+            return Killed::default();
+        }
+        let leaf = self.envelopes.get(&run).map(|envelope| leaf::name(&envelope.core.instance, run.0));
+        let told = kernel::oom_kill(&leaf.unwrap_or_default());
+        let own = told.host.map_or(kills.own_limit, |host| !host);
+        let (own, host) = if own { (kills.kills, 0) } else { (0, kills.kills) };
+        Killed { oom: Oom { own, host, killed_pid: told.pid, killed_name: told.name }, kernel_log: told.lines }
     }
 
     fn persist(&mut self) {
@@ -730,6 +736,9 @@ impl Daemon {
                 let mut records = self.journal.records(&app);
                 records.retain(|record| names.contains(&record.instance.as_str()));
                 records.truncate(last.unwrap_or(usize::MAX));
+                let mut events = self.journal.incidents(&app);
+                events.retain(|event| names.contains(&event.instance.as_str()));
+                events.truncate(last.unwrap_or(usize::MAX));
                 WhyView {
                     name: if whole { app.to_string() } else { names.join(", ") },
                     total: tally.total,
@@ -738,6 +747,7 @@ impl Daemon {
                     since: tally.since,
                     by_cause: tally.by_cause,
                     records,
+                    events,
                 }
             })
             .collect();
@@ -800,6 +810,9 @@ fn log_line(line: &crate::core::action::Line) {
                 ?next,
                 "ended"
             );
+        }
+        Entry::Incident(incident) => {
+            tracing::warn!(run, cause = incident.cause.word(), summary = incident.summary, "went on");
         }
         Entry::Reset { .. } => tracing::info!(instance = line.instance, "counters reset"),
         Entry::Asked { .. } => tracing::info!(instance = line.instance, "asked for"),

@@ -168,8 +168,32 @@ fn a_worker_may_die_under_its_master_where_the_policy_says_so() {
         said if said == "worker 9\n" => Ok(()),
         said => Err(said),
     });
+    let told = |stead: &Stead| {
+        eventually("it is told", || {
+            let all = stead.json(["why", "master", "--json"]);
+            if all["events"].as_array().unwrap().is_empty() { Err(all.to_string()) } else { Ok(all) }
+        })
+    };
+    let all = told(&stead);
+    let event = &all["events"][0];
+    assert_eq!((&all["total"], &event["cause"], &event["run"]), (&0.into(), &"oom-kill".into(), &"master#1".into()));
+    assert_eq!((&event["oom"]["own"], &event["oom"]["host"]), (&1.into(), &0.into()), "{event:#}");
+    // The kernel's log tells whom, where it can be read.
+    if !event["kernel_log"].as_array().unwrap().is_empty() {
+        assert_eq!(event["oom"]["killed_name"], "python3", "{event:#}");
+        assert_ne!(event["oom"]["killed_pid"], stead.pid("master"), "{event:#}");
+    }
+    let page = stead.ok(["why", "master"]);
+    assert!(page.contains("master: no run has ended") && page.contains("went on"), "{page}");
+    stead.kill_daemon();
+    let again = told(&stead);
+    assert_eq!(again["events"], all["events"], "a new daemon tells it once, too");
     let one = stead.instance("master");
     assert_eq!((&one["status"], &one["restarts"]), (&"online".into(), &0.into()));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(stead.pid("master")), nix::sys::signal::SIGKILL).unwrap();
+    let end = first_end(&stead, "master");
+    assert_eq!(end["cause"], "signal", "the kill of long ago is not this end's: {end:#}");
+    assert_eq!(end["evidence"]["oom"]["own"], 0, "{end:#}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use stead::core::clock::Millis;
 use stead::core::event::ExitStatus;
 use stead::core::name::AppName;
 use stead::core::record::SpawnFailure;
-use stead::core::spec::{Bytes, KillMode, Signal, Spec};
+use stead::core::spec::{Bytes, KillMode, OomPolicy, Signal, Spec};
 
 /// An app that wishes nothing special.
 pub fn plain(name: &str) -> Spec {
@@ -47,6 +47,14 @@ pub fn spec(text: &str) -> Spec {
                 }
             }
             "max_memory_restart" => spec.max_memory_restart = Some(Bytes(u64::from(number()))),
+            "memory_max" => spec.allowance.memory_max = Some(Bytes(u64::from(number()))),
+            "oom_policy" => {
+                spec.allowance.oom_policy = match value {
+                    "kill" => OomPolicy::Kill,
+                    "continue" => OomPolicy::Continue,
+                    other => panic!("no oom_policy `{other}`"),
+                }
+            }
             "nice" => spec.nice = Some(value.parse().unwrap()),
             key => match key.strip_prefix("env.") {
                 Some(variable) => drop(spec.env.insert(variable.into(), value.into())),

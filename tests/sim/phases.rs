@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use stead::core::action::Action;
 use stead::core::clock::{Millis, Mono, Now, Wall};
 use stead::core::command::{Asked, Command};
-use stead::core::event::{Event, Exit, ExitStatus, Facts, Usage};
+use stead::core::event::{Event, Exit, ExitStatus, Facts, Killed, Usage};
 use stead::core::fleet::Fleet;
 use stead::core::instance::Phase;
 use stead::core::name::{RunId, Ticket};
-use stead::core::record::{Actor, Crossing, SpawnFailure};
+use stead::core::record::{Actor, Crossing, Oom, SpawnFailure};
 use stead::core::spec::Signal;
 
 const NAME: &str = "api";
@@ -56,7 +56,7 @@ fn events(run: RunId) -> Vec<Event> {
         exited(run, 0),
         exited(run, 3),
         over_cap(run),
-        Event::OomKill { run },
+        oom_kill(run, 1),
         finished(run),
     ]
 }
@@ -195,6 +195,12 @@ pub fn over_cap(run: RunId) -> Event {
         processes: Vec::new(),
     };
     Event::OverCap { run, crossing: Box::new(crossing) }
+}
+
+/// So many kills in its tree since it began.
+pub fn oom_kill(run: RunId, kills: u64) -> Event {
+    let oom = Oom { own: kills, host: 0, killed_pid: Some(4242), killed_name: Some("worker".into()) };
+    Event::OomKill { run, killed: Box::new(Killed { oom, kernel_log: Vec::new() }) }
 }
 
 fn finished(run: RunId) -> Event {
