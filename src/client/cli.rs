@@ -50,7 +50,6 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("ecosystem", "ecosystem.yaml.example shows every key"),
     ("init", "ecosystem.yaml.example shows every key"),
     ("cleardump", "`stead save --force` with an empty list"),
-    ("health", "not there yet: `stead list` and `stead why NAME` say most of it"),
 ];
 
 /// Ends with what clap says, or, for a verb of PM2 that is another word here, with that word.
@@ -91,6 +90,10 @@ pub enum Command {
     Describe(DescribeArgs),
     /// Say why runs ended, with evidence
     Why(WhyArgs),
+    /// Say what is not well: apps, the machine, stead itself
+    Health(HealthArgs),
+    /// Say whether memory leaks, how fast, and when it reaches the cap
+    Trend(TrendArgs),
     /// Show the last lines of output
     #[command(alias = "log")]
     Logs(LogsArgs),
@@ -300,6 +303,38 @@ pub struct WhyArgs {
     /// So many of the newest runs [default: 5; with --json all]
     #[arg(long, value_name = "N")]
     pub last: Option<usize>,
+}
+
+/// `stead health`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 ok, 1 warning, 2 critical, 3 unknown.")]
+pub struct HealthArgs {
+    /// For programs
+    #[arg(long, short, conflicts_with = "report")]
+    pub json: bool,
+    /// The full report as Markdown: tables, causes, trends, the machine, what to do first
+    #[arg(long)]
+    pub report: bool,
+}
+
+/// `stead trend`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A FILE has lines of `seconds,bytes`, in any order, with gaps; `-` is standard input.
+
+  stead trend                       every app
+  stead trend api
+  stead trend memory.csv --cap 300M")]
+pub struct TrendArgs {
+    /// App, instance, namespace, or id; or a file of readings [default: all apps]
+    #[arg(value_name = "NAME|FILE.csv")]
+    pub target: Option<String>,
+    /// Of a file: tell when it reaches this (300M, 1G)
+    #[arg(long, value_name = "SIZE")]
+    pub cap: Option<String>,
+    /// For programs: an object; an array where NAME means several instances
+    #[arg(long, short)]
+    pub json: bool,
 }
 
 /// `stead logs`.

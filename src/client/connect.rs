@@ -1,6 +1,7 @@
 //! HTTP/1.1 over `stead.sock`: finds the daemon, starts stead where nothing runs, and asks again where that is safe.
 
 use super::home::{Home, reason};
+use super::render::screen::{self, Screen};
 use crate::core::command::{Command, PROTOCOL, PROTOCOL_HEADER, Refusal, Reply, Request};
 use crate::os::role;
 use http_body_util::{BodyExt, Full};
@@ -153,11 +154,15 @@ impl Daemon {
         }
         self.home.prepare()?;
         let Some(lock) = self.home.lock()? else { return Ok(false) };
-        role::start_keeper(&self.home.path, lock).map(|()| true).map_err(|error| {
+        let started = role::start_keeper(&self.home.path, &lock).map_err(|error| {
             let log = self.home.path.join("stead.log");
             Refusal::failed(format!("could not start stead: {}", reason(&error)))
                 .hint(format!("{} may say more", log.display()))
-        })
+        })?;
+        if let Some(trouble) = started {
+            screen::warn(&Screen::stderr(false), &trouble);
+        }
+        Ok(true)
     }
 
     #[must_use]

@@ -189,6 +189,7 @@ impl<'a> App<'a> {
             pid_file: self.path("pid_file"),
             max_memory_restart: cap,
             allowance: self.allowance(cap),
+            health: self.health(),
             listen: listen.iter().map(|(listen, _)| listen.clone()).collect(),
             env: program.as_ref().map_or_else(|| env.clone(), |program| program.env(env.clone())),
             command: program.map(|program| program.command).unwrap_or_default(),

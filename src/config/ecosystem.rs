@@ -3,9 +3,11 @@
 use super::app::{Outcome, Source, resolve, similar};
 use super::attributes::{COMMENT, Standing, find, is_comment, like};
 use super::file::{load, parse, step};
+use super::health::of_the_fleet;
 use super::node::{Entry, Node, Value};
 use super::problem::{Fault, Place, Problem, Problems, in_order, shown};
 use super::surroundings::Surroundings;
+use crate::core::health::Rules;
 use crate::core::spec::Spec;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -22,6 +24,8 @@ const TOP: &[&str] = &["apps", "deploy", "health", "notify"];
 pub struct Ecosystem {
     /// In the order of the file.
     pub specs: Vec<Spec>,
+    /// Of `health` beside `apps`; `None`: the file says nothing of it.
+    pub rules: Option<Rules>,
     pub warnings: Vec<Problem>,
 }
 
@@ -53,7 +57,7 @@ pub fn read(path: &Path, env_name: Option<&str>, around: &Surroundings<'_>) -> R
         return Err(Problems::new(problems));
     };
     let source = Source { file: Some(file), base: base.components().collect(), env_name, around };
-    let mut whole = Whole { file, problems, warnings: Vec::new() };
+    let mut whole = Whole { source: &source, file, problems, warnings: Vec::new(), rules: None };
     let apps = whole.apps(&tree);
     let outcomes = apps.iter().filter_map(|(path, node)| whole.app(&source, path, node)).collect();
     whole.finish(outcomes, env_name)
@@ -71,15 +75,18 @@ pub fn script(attributes: Vec<(String, serde_json::Value)>, around: &Surrounding
     let entries: Vec<Entry> = attributes.iter().map(entry).collect();
     let source = Source { file: None, base: around.cwd.clone(), env_name: None, around };
     let outcome = resolve(&source, String::new(), 0, &entries);
-    Whole { file: Path::new(""), problems: Vec::new(), warnings: Vec::new() }.finish(vec![outcome], None)
+    let file = Path::new("");
+    Whole { source: &source, file, problems: Vec::new(), warnings: Vec::new(), rules: None }.finish(vec![outcome], None)
 }
 
 const EXAMPLE: &str = "apps: [{ name: web, script: app.py }]";
 
 struct Whole<'a> {
+    source: &'a Source<'a>,
     file: &'a Path,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    rules: Option<Rules>,
 }
 
 impl<'a> Whole<'a> {
@@ -142,11 +149,12 @@ impl<'a> Whole<'a> {
                 "apps" | "$schema" => {}
                 key if key.starts_with("x-") => {}
                 "deploy" => self.warnings.push(Fault::new("PM2's deployment is not stead's and is ignored").at(place)),
-                key @ ("health" | "notify") if !entry.value.is_off() => {
+                "health" => self.health(entry),
+                key @ "notify" if !entry.value.is_off() => {
                     let message = format!("`{key}` is not supported yet and is ignored");
                     self.warnings.push(Fault::new(message).at(place));
                 }
-                "health" | "notify" => {}
+                "notify" => {}
                 key => {
                     let fault = Fault::new("unknown key");
                     let fault = match like(&key.chars().take(40).collect::<String>(), TOP.iter().copied()) {
@@ -160,6 +168,17 @@ impl<'a> Whole<'a> {
                     self.problems.push(fault.at(place));
                 }
             }
+        }
+    }
+
+    fn health(&mut self, entry: &Entry) {
+        if entry.value.is_off() {
+            return;
+        }
+        let source = self.source;
+        match of_the_fleet(&entry.value, |path| source.around.path(&source.base, path)) {
+            Ok(rules) => self.rules = Some(rules),
+            Err(faults) => faults.into_iter().for_each(|(line, fault)| self.complain(line, "health", fault)),
         }
     }
 
@@ -189,7 +208,7 @@ impl<'a> Whole<'a> {
             return Err(Problems::new(self.problems));
         }
         in_order(&mut self.warnings);
-        Ok(Ecosystem { specs, warnings: self.warnings })
+        Ok(Ecosystem { specs, rules: self.rules, warnings: self.warnings })
     }
 
     /// No two apps of one name, and no app with the name of another's instance.

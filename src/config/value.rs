@@ -116,6 +116,16 @@ pub fn size(node: &Node) -> Read<Bytes> {
     Ok(Bytes(bytes.round() as u64))
 }
 
+/// A size that was typed on the command line: `300M`, or a number of bytes.
+///
+/// # Errors
+/// A sentence that says what a size is.
+pub fn size_of(text: &str) -> Result<Bytes, String> {
+    let scalar = Value::Scalar { text: text.to_owned(), kind: Kind::Text };
+    size(&Node { line: 0, value: scalar })
+        .map_err(|_| format!("`{text}` is no size: a number is bytes; with a unit: `512K`, `300M`, `1.5G`"))
+}
+
 /// `1.5G` is 1.5 and `G`. Digits and one point, nothing else: no sign, no exponent, no `inf`.
 fn quantity(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();

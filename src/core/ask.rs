@@ -26,7 +26,11 @@ impl Fleet {
             return;
         }
         let result = match asked.command {
-            Command::Apply { specs, environment } => {
+            Command::Apply { specs, environment, rules } => {
+                if let Some(rules) = rules.filter(|rules| *rules != self.rules) {
+                    self.rules = rules;
+                    out.push(Action::Persist);
+                }
                 self.apply(now, specs, &Arc::new(environment), &actor, &mut wait, out)
             }
             Command::Start { targets } => self.start(now, &targets, &mut wait, out),

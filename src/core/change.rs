@@ -75,7 +75,7 @@ fn shown(path: &str) -> &str {
 }
 
 fn effect(path: &str) -> Effect {
-    let live = ["policy.", "namespace", "autostart", "script", "instances", "max_memory_restart"];
+    let live = ["policy.", "namespace", "autostart", "script", "instances", "max_memory_restart", "health."];
     if live.iter().any(|field| path.starts_with(field)) { Effect::Live } else { Effect::Restart }
 }
 

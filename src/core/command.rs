@@ -1,5 +1,6 @@
 //! What clients ask for and what they are answered: the bodies of `POST /v1/command`.
 
+use super::health::Rules;
 use super::record::Actor;
 use super::spec::{Env, Signal, Spec};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub enum Command {
         specs: Vec<Spec>,
         /// The client's environment: the base of apps that are new, and no reason to call one changed.
         environment: Env,
+        /// Of `health` beside `apps`; `None`: what holds stays.
+        #[serde(default)]
+        rules: Option<Rules>,
     },
     Start {
         targets: Vec<String>,

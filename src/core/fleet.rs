@@ -4,6 +4,7 @@ use super::action::{Action, Entry};
 use super::clock::{Mono, Now, Wall};
 use super::command::{Refusal, Reply};
 use super::event::{Event, Why};
+use super::health::Rules;
 use super::instance::{Input, Instance, Phase, Want};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Actor, Cause};
@@ -23,6 +24,8 @@ pub struct Fleet {
     pub(super) first_run: u64,
     /// The highest number of a run that each name has had, whoever bore it: `api#3` is said once in a home.
     pub(super) numbers: BTreeMap<String, u64>,
+    /// Of `stead health`.
+    pub(super) rules: Rules,
     pub(super) waits: Vec<Wait>,
     pub(super) ending: Option<Ending>,
     starts_at_once: usize,
@@ -67,6 +70,7 @@ impl Fleet {
             next_run: 1,
             first_run: 1,
             numbers: BTreeMap::new(),
+            rules: Rules::default(),
             waits: Vec::new(),
             ending: None,
             starts_at_once: 2 * cpus.max(1),
@@ -122,6 +126,11 @@ impl Fleet {
     #[must_use]
     pub fn instance(&self, id: Id) -> Option<&Instance> {
         self.instances.get(&id)
+    }
+
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     #[must_use]

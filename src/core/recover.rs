@@ -7,6 +7,7 @@ use super::clock::{Millis, Mono, Now, Wall};
 use super::command::{Change, ChangeKind, Failure, Reply};
 use super::event::{Exit, RunNote, Sent, Why};
 use super::fleet::{App, Fleet};
+use super::health::Rules;
 use super::instance::{Input, Instance, Phase, Run, Want};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::record::{Cause, Next, NextAction, SpawnFailure};
@@ -32,6 +33,8 @@ pub struct Wanted {
     /// Base environments, each once.
     pub environments: Vec<Arc<Env>>,
     pub apps: Vec<WantedApp>,
+    #[serde(default)]
+    pub rules: Rules,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,6 +158,7 @@ impl Fleet {
             next_run: self.next_run,
             environments,
             apps,
+            rules: self.rules.clone(),
         }
     }
 
@@ -170,6 +174,7 @@ impl Fleet {
             *number = last.seq.max(*number);
         }
         let same_boot = found.wanted.boot_id == found.boot_id;
+        fleet.rules = found.wanted.rules;
         fleet.first_run = if same_boot { found.wanted.first_run } else { fleet.next_run };
         for wanted in found.wanted.apps {
             let environment = found.wanted.environments.get(wanted.environment).cloned().unwrap_or_default();

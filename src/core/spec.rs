@@ -39,6 +39,8 @@ pub struct Spec {
     pub max_memory_restart: Option<Bytes>,
     #[serde(default)]
     pub allowance: Allowance,
+    #[serde(default)]
+    pub health: HealthRules,
     /// Sockets that every run inherits from fd 3 on, in this order.
     pub listen: Vec<Listen>,
 }
@@ -56,6 +58,29 @@ pub struct Allowance {
     pub cpu_max: Option<u32>,
     /// Processes and threads.
     pub pids_max: Option<u64>,
+}
+
+/// When `stead health` calls an app not well; `None`: the fleet's rule, else the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthRules {
+    /// Unplanned restarts in all.
+    pub restarts: Option<u64>,
+    /// Unplanned ends, 1 to 10.
+    pub restarts_per_hour: Option<u32>,
+    pub memory_warn: Option<Bytes>,
+}
+
+impl HealthRules {
+    /// What is said here, else what is said there.
+    #[must_use]
+    pub fn or(&self, other: &HealthRules) -> HealthRules {
+        HealthRules {
+            restarts: self.restarts.or(other.restarts),
+            restarts_per_hour: self.restarts_per_hour.or(other.restarts_per_hour),
+            memory_warn: self.memory_warn.or(other.memory_warn),
+        }
+    }
 }
 
 /// What a kill at the wall takes.
@@ -93,6 +118,7 @@ impl Spec {
             pid_file: None,
             max_memory_restart: None,
             allowance: Allowance::default(),
+            health: HealthRules::default(),
             listen: Vec::new(),
         }
     }

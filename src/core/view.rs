@@ -4,6 +4,7 @@ use super::clock::{Millis, Wall};
 use super::name::Id;
 use super::record::{CauseCount, Incident, Record};
 use super::spec::Spec;
+use super::trend::Trend;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -115,6 +116,58 @@ pub struct WhyView {
     pub events: Vec<Incident>,
 }
 
+/// `stead trend NAME --json`; an array where NAME means several instances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrendView {
+    /// `None`: of a series in a file.
+    pub name: Option<String>,
+    pub leak: bool,
+    pub bytes_per_hour: f64,
+    /// From now until the cap.
+    pub eta_seconds: Option<f64>,
+    /// How long it has been growing.
+    pub since_seconds: Option<f64>,
+    /// One sentence.
+    pub reason: String,
+    pub cap_bytes: Option<u64>,
+}
+
+impl TrendView {
+    #[must_use]
+    pub fn new(name: Option<String>, trend: &Trend, cap_bytes: Option<u64>) -> TrendView {
+        TrendView {
+            name,
+            leak: trend.leak,
+            bytes_per_hour: trend.bytes_per_hour.round(),
+            eta_seconds: trend.eta_seconds.map(f64::round),
+            since_seconds: trend.since_seconds.map(f64::round),
+            reason: trend.reason.sentence().into(),
+            cap_bytes,
+        }
+    }
+}
+
+/// What an instance's tree used over time: `GET /v1/history`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryView {
+    pub name: String,
+    pub cap_bytes: Option<u64>,
+    pub wall_bytes: Option<u64>,
+    /// Oldest first.
+    pub readings: Vec<ReadingView>,
+}
+
+/// One reading.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadingView {
+    pub at: Wall,
+    pub memory_bytes: u64,
+    pub cpu_percent: f64,
+    pub processes: u32,
+    /// The last 16 bits of the run's number: where it changes there was a restart.
+    pub run: u16,
+}
+
 /// `stead ping --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pong {
@@ -123,4 +176,10 @@ pub struct Pong {
     pub daemon_pid: i32,
     pub keeper_pid: i32,
     pub daemon_starts: u64,
+    /// Why the kernel cannot keep memory caps here.
+    #[serde(default)]
+    pub memory_trouble: Option<String>,
+    /// What would help.
+    #[serde(default)]
+    pub memory_remedy: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! THE loop: what happens becomes an event, the core answers with actions, they are performed, and all sleeps until the core's
 //! deadline.
 
+use super::history::History;
 use super::journal::Journal;
 use super::link::{self, Link};
 use super::memory::Memory;
@@ -81,12 +82,14 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let (asking, mut asked) = mpsc::unbounded_channel();
     let doors = server::Doors::new();
     tokio::task::spawn_local(server::serve(tokio::net::UnixListener::from_std(front_door)?, doors.clone(), asking));
+    let (noted, mut from_history) = mpsc::unbounded_channel();
     let means = Means {
         link,
         output,
         journal,
         store,
         memory: Memory::new()?,
+        history: History::start(home, noted)?,
         site: inventory.site,
         held: inventory.sockets,
         boot_id: inventory.boot_id,
@@ -131,6 +134,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
                 }
             },
             Some(event) = from_pump.recv() => daemon.pump_says(event),
+            Some(told) = from_history.recv() => daemon.history_says(told),
             Some(Asking { question, answer }) = asked.recv() => daemon.asked(question, answer),
             ready = signals.readable() => if let Ok(mut ready) = ready {
                 ready.clear_ready();

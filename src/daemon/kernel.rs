@@ -1,5 +1,7 @@
 //! What the kernel's log says of a kill in a run's group.
 
+use crate::core::clock::Wall;
+use crate::core::health::OomVictim;
 use crate::core::kernel_log::{self, Constraint, OomLine};
 use crate::os::kmsg;
 
@@ -11,6 +13,40 @@ pub struct OomKill {
     pub pid: Option<i32>,
     pub name: Option<String>,
     pub lines: Vec<String>,
+}
+
+/// Every kill that the log still knows, oldest first. `booted`: when the clock of the log was zero; `site`: the folder of our groups.
+#[must_use]
+pub fn kills(booted: Wall, site: &str) -> Vec<OomVictim> {
+    victims(booted, site, &kmsg::read())
+}
+
+/// A kill is told by two lines, of which the first may be missing: the kernel limits its rate.
+fn victims(booted: Wall, site: &str, records: &[String]) -> Vec<OomVictim> {
+    let mut found: Vec<(OomVictim, bool)> = Vec::new();
+    for line in records.iter().filter_map(|record| kernel_log::oom_line(record)) {
+        if line.victim_cgroup.is_none()
+            && let Some((first, open)) = found.last_mut()
+            && *open
+            && first.pid == line.victim_pid
+        {
+            (first.bytes, *open) = (line.anon_rss_bytes, false);
+            continue;
+        }
+        let at = Wall(booted.0.saturating_add_unsigned(line.at_usec / 1000));
+        let group = line.victim_cgroup.as_deref().and_then(|path| path.rsplit_once('/'));
+        let leaf = group.filter(|(folder, _)| folder.rsplit('/').next() == Some(site)).map(|(_, leaf)| leaf);
+        let victim = OomVictim {
+            at: Some(at),
+            pid: line.victim_pid,
+            name: line.victim_name,
+            bytes: line.anon_rss_bytes,
+            host: !matches!(line.constraint, Constraint::Cgroup { .. }),
+            app: leaf.and_then(|leaf| leaf.rsplit_once('.')).map(|(instance, _)| instance.to_owned()),
+        };
+        found.push((victim, line.victim_cgroup.is_some()));
+    }
+    found.into_iter().map(|(victim, _)| victim).collect()
 }
 
 /// Looks for the newest kill in the group of this name.
@@ -64,6 +100,23 @@ mod tests {
         assert_eq!((db.host, db.pid, db.name.as_deref()), (Some(true), Some(7), Some("git")));
         assert_eq!(find("web.70", &log), OomKill::default());
         assert_eq!(find("eb.7", &log), OomKill::default());
+    }
+
+    #[test]
+    fn every_kill_is_told_with_its_size_and_whose_it_was() {
+        let log = lines(
+            "6,1,10000000,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,oom_memcg=/a/stead-1/web-0.7,task_memcg=/a/stead-1/web-0.7,task=python3,pid=42,uid=0\n\
+             3,2,10000001,-;Memory cgroup out of memory: Killed process 42 (python3) total-vm:65908kB, anon-rss:55808kB, file-rss:0kB\n\
+             3,4,20000000,-;Out of memory: Killed process 7 (git) total-vm:1kB, anon-rss:7065600kB, file-rss:0kB",
+        );
+        let [web, git] = victims(Wall(1_000_000), "stead-1", &log).try_into().unwrap();
+        assert_eq!(
+            (web.name.as_str(), web.bytes, web.host, web.app.as_deref()),
+            ("python3", Some(55_808 << 10), false, Some("web-0"))
+        );
+        assert_eq!((git.name.as_str(), git.bytes, git.host, git.app), ("git", Some(7_065_600 << 10), true, None));
+        assert_eq!((web.at, git.at), (Some(Wall(1_010_000)), Some(Wall(1_020_000))));
+        assert_eq!(victims(Wall(0), "stead-1", &lines("oom-kill:\nx;Killed process")), []);
     }
 
     #[test]

@@ -155,6 +155,11 @@ impl Memory {
         self.runs.get(&run)?.leaf.as_ref()?.working_set()
     }
 
+    /// The same at the price of one short read; `None` where no group counts it.
+    pub fn reading(&mut self, run: RunId) -> Option<u64> {
+        self.runs.get_mut(&run)?.counted()
+    }
+
     #[must_use]
     pub fn last(&self, run: RunId) -> Option<u64> {
         self.runs.get(&run)?.last.map(|(_, bytes)| bytes)
@@ -257,10 +262,15 @@ impl Tree {
 
     /// The working set; without a group the sum of shares.
     fn measure(&mut self, run: RunId, members: &dyn Fn(RunId) -> Vec<i32>) -> Option<u64> {
-        let Some(leaf) = &self.leaf else {
+        if self.leaf.is_none() {
             let shares: Vec<u64> = members(run).into_iter().filter_map(process::pss).collect();
             return (!shares.is_empty()).then(|| shares.iter().sum());
-        };
+        }
+        self.counted()
+    }
+
+    fn counted(&mut self) -> Option<u64> {
+        let leaf = self.leaf.as_ref()?;
         let usage = leaf.usage()?;
         let (read_at, cache) = self.cache;
         let close = self.cap.or(self.wall).is_some_and(|limit| usage > limit / 5 * 4);

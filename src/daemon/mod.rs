@@ -2,6 +2,8 @@
 //! alone: it may crash at any point and the next one goes on.
 
 mod driver;
+mod health;
+mod history;
 mod journal;
 mod kernel;
 mod link;
@@ -10,6 +12,7 @@ mod memory;
 mod output;
 mod perform;
 mod pid_files;
+mod readings;
 mod server;
 mod store;
 mod trace;

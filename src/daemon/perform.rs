@@ -1,6 +1,8 @@
 //! The daemon's hands: each action of the core becomes calls, and each answer an event. Nothing is decided here.
 
 use super::driver::{SWEEP_AGAIN, actor, event_of};
+use super::health::Scale;
+use super::history::History;
 use super::journal::Journal;
 use super::kernel;
 use super::link::{self, Ends, Envelope, Link};
@@ -11,7 +13,7 @@ use super::pid_files::PidFiles;
 use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
-use super::views::{self, Meter};
+use super::views::{self, Meter, Usage};
 use crate::core::action::{Action, Order, To};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
@@ -21,6 +23,7 @@ use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::record::{Actor, Oom, SpawnFailure, Tally};
 use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
 use crate::core::traceback::{self, Standing};
+use crate::core::trend::Trend;
 use crate::core::view::{Description, InstanceView, Pong, WhyView};
 use crate::keeper::message::{FromDaemon, FromKeeper};
 use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
@@ -47,13 +50,13 @@ pub struct Daemon {
     pub fleet: Fleet,
     pub link: Link,
     pub said_bye: bool,
-    output: Output,
+    pub(super) output: Output,
     pid_files: PidFiles,
-    journal: Journal,
+    pub(super) journal: Journal,
     store: Store,
-    runs: Runs,
-    memory: Memory,
-    site: Site,
+    pub(super) runs: Runs,
+    pub(super) memory: Memory,
+    pub(super) site: Site,
     leaves: BTreeMap<RunId, Leaf>,
     /// Of ended runs, with something still in them.
     leftovers: Vec<Leaf>,
@@ -63,13 +66,20 @@ pub struct Daemon {
     flushing: BTreeMap<Ticket, Vec<Change>>,
     next_ticket: u64,
     queue: VecDeque<Event>,
-    meter: Meter,
+    pub(super) meter: Meter,
+    pub(super) history: History,
+    /// Of the last full look.
+    pub(super) usages: BTreeMap<RunId, Usage>,
+    pub(super) trends: BTreeMap<String, Trend>,
+    pub(super) scale: Scale,
+    /// Why the history cannot be written.
+    pub(super) history_fault: Option<String>,
     boot_id: String,
-    keeper: i32,
-    starts: u64,
+    pub(super) keeper: i32,
+    pub(super) starts: u64,
     held: BTreeMap<String, OwnedFd>,
     /// The wanted set could not be written; it is tried again with every beat.
-    unwritten: bool,
+    pub(super) unwritten: bool,
 }
 
 /// What a daemon works with, as it finds it when it begins.
@@ -79,6 +89,7 @@ pub struct Means {
     pub journal: Journal,
     pub store: Store,
     pub memory: Memory,
+    pub history: History,
     pub site: Site,
     /// Listening sockets by name.
     pub held: BTreeMap<String, OwnedFd>,
@@ -100,9 +111,14 @@ enum Finishing {
 
 impl Daemon {
     pub fn new(fleet: Fleet, means: Means) -> Daemon {
-        let Means { link, output, journal, store, memory, site, held, boot_id, keeper, starts } = means;
+        let Means { link, output, journal, store, memory, history, site, held, boot_id, keeper, starts } = means;
         Daemon {
             memory,
+            history,
+            usages: BTreeMap::new(),
+            trends: BTreeMap::new(),
+            scale: Scale::default(),
+            history_fault: None,
             site,
             leaves: BTreeMap::new(),
             leftovers: Vec::new(),
@@ -173,13 +189,15 @@ impl Daemon {
             Finishing::Sweeping { look_at, .. } => Some(*look_at),
             Finishing::Draining { .. } => None,
         });
-        self.fleet.deadline().into_iter().chain(sweeps).chain(self.memory.deadline()).min()
+        let readings = (!self.runs.is_empty()).then(|| self.history.deadline());
+        self.fleet.deadline().into_iter().chain(sweeps).chain(self.memory.deadline()).chain(readings).min()
     }
 
     pub fn due(&mut self) {
         let now = clock::now();
         self.sweep(now);
         self.look_at_memory();
+        self.take_readings(now);
         if self.fleet.deadline().is_some_and(|at| at <= now.mono) {
             self.happened(Event::Due);
         }
@@ -323,7 +341,10 @@ impl Daemon {
                     let files = ids.iter().filter_map(|id| self.files(*id)).flat_map(|files| files.paths()).collect();
                     self.output.flush(ticket, files);
                 }
-                Action::Release { app } => self.release(&format!("{app}\n"), &[]),
+                Action::Release { app } => {
+                    self.release(&format!("{app}\n"), &[]);
+                    self.forget_history(&app);
+                }
                 Action::Bye => {
                     tracing::info!("all has ended");
                     self.say(&FromDaemon::Bye);
@@ -411,10 +432,21 @@ impl Daemon {
                 daemon_pid: process::pid(),
                 keeper_pid: self.keeper,
                 daemon_starts: self.starts,
+                memory_trouble: self.site.trouble.clone(),
+                memory_remedy: self.site.remedy.clone(),
             })),
             Question::List => Ok(json(&self.list(now))),
             Question::Describe { target, show_env } => self.describe(now, &target, show_env),
             Question::Why { target, last } => self.why(target, last),
+            Question::Health => Ok(json(&self.health(now))),
+            Question::Trend { target } => match self.charted(target) {
+                Ok(of) => return self.tell_trends(of, answer),
+                Err(refusal) => Err(refusal),
+            },
+            Question::History { target } => match self.charted(target) {
+                Ok(of) => return self.tell_history(of, answer),
+                Err(refusal) => Err(refusal),
+            },
         };
         let _ = answer.send(result);
     }
@@ -671,7 +703,7 @@ impl Daemon {
         }
     }
 
-    fn list(&mut self, now: Now) -> Vec<InstanceView> {
+    pub(super) fn list(&mut self, now: Now) -> Vec<InstanceView> {
         let usages = self.meter.look(now, &self.fleet, &self.runs, &self.memory, self.keeper);
         self.fleet
             .instances()
@@ -754,7 +786,7 @@ impl Daemon {
         Ok(json(&views))
     }
 
-    fn files(&self, id: Id) -> Option<super::output::Files> {
+    pub(super) fn files(&self, id: Id) -> Option<super::output::Files> {
         let one = self.fleet.instance(id)?;
         let app = self.fleet.app(&one.app)?;
         Some(self.output.files(&app.spec, &one.name, one.slot))
@@ -819,7 +851,7 @@ fn log_line(line: &crate::core::action::Line) {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Vec<u8> {
+pub(super) fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 

@@ -30,6 +30,9 @@ pub enum Question {
     List,
     Describe { target: String, show_env: bool },
     Why { target: Option<String>, last: Option<usize> },
+    Health,
+    Trend { target: Option<String> },
+    History { target: Option<String> },
     Command { request: Box<Request>, actor: Actor },
 }
 
@@ -163,6 +166,9 @@ async fn question(request: hyper::Request<Incoming>, pid: i32, uid: u32) -> Resu
             target: parameter("target"),
             last: parameter("last").and_then(|last| last.parse().ok()),
         }),
+        (&Method::GET, "/v1/health") => Ok(Question::Health),
+        (&Method::GET, "/v1/trend") => Ok(Question::Trend { target: parameter("target") }),
+        (&Method::GET, "/v1/history") => Ok(Question::History { target: parameter("target") }),
         (&Method::POST, "/v1/command") => {
             let body = Limited::new(request.into_body(), LONGEST_BODY)
                 .collect()

@@ -28,6 +28,11 @@ struct Known {
 }
 
 impl Runs {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     pub fn insert(&mut self, run: RunId, pid: i32, pidfd: OwnedFd, shown: String, leaf: Option<Leaf>) {
         self.mains.insert(pid, run);
         self.shown.insert(shown.clone(), run);

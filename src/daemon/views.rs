@@ -5,9 +5,10 @@ use super::tree::Runs;
 use crate::core::backoff;
 use crate::core::clock::{Mono, Now};
 use crate::core::fleet::Fleet;
+use crate::core::history::Reading;
 use crate::core::instance::{Instance, Phase, Want};
 use crate::core::name::RunId;
-use crate::core::view::{InstanceView, ProcessView};
+use crate::core::view::{InstanceView, ProcessView, ReadingView};
 use crate::os::cgroup::site::Site;
 use crate::os::process::{self, Snapshot};
 use std::collections::BTreeMap;
@@ -77,6 +78,18 @@ impl Meter {
         let percent = (used_ms as f64 * 1000.0 / span as f64).round() / 10.0;
         self.looks.insert(run, Look { at: now, ticks, percent });
         Some(percent)
+    }
+}
+
+/// A reading of the history.
+#[must_use]
+pub fn reading(reading: Reading) -> ReadingView {
+    ReadingView {
+        at: reading.wall(),
+        memory_bytes: u64::from(reading.memory) << 10,
+        cpu_percent: f64::from(reading.cpu) / 10.0,
+        processes: reading.processes.into(),
+        run: reading.run,
     }
 }
 

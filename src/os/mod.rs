@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod clock;
 pub mod file;
+pub mod host;
 pub mod kmsg;
 pub mod pipe;
 pub mod process;

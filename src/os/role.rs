@@ -1,5 +1,6 @@
 //! How stead starts itself in another role. One binary, three roles: the first argument names it.
 
+use super::cgroup::scope::{Host, Way};
 use super::strings::Strings;
 use super::{file, spawn};
 use nix::fcntl::OFlag;
@@ -21,25 +22,47 @@ pub const KEEPER_FD: i32 = 3;
 /// What the keeper writes into the pipe once clients can connect. Anything else is why it could not begin.
 pub const READY: &str = "ready";
 
-/// Starts the keeper of `home` as a process of its own and hands it the lock. Returns when clients can connect.
+/// Starts the keeper of `home` as a process of its own, on a systemd host in a scope of its own, and hands it the lock. Returns when
+/// clients can connect; with why there is no scope, where there should be one.
 ///
 /// # Errors
 /// Of clone(2) and exec(2), or what the keeper says.
-pub fn start_keeper(home: &Path, lock: File) -> io::Result<()> {
+pub fn start_keeper(home: &Path, lock: &File) -> io::Result<Option<String>> {
+    // `/proc/self/exe` would mean systemd-run's own.
+    let exe = std::env::current_exe()?.display().to_string();
+    let trouble = match Host::here().way() {
+        Way::Here => None,
+        Way::Scope { systemd_run } => {
+            let run = systemd_run.display().to_string();
+            let manager = if super::process::uid() == 0 { "--system" } else { "--user" };
+            let scope = ["--scope", manager, "--quiet", "--collect", "--no-ask-password", "--property=Delegate=yes"];
+            let description = format!("--description=stead of {}", home.display());
+            let argv =
+                [run.as_str()].into_iter().chain(scope).chain([description.as_str(), "--", exe.as_str(), KEEPER]);
+            match begin(home, lock, &run, argv) {
+                Ok(()) => return Ok(None),
+                Err(error) => Some(format!("{run} gave stead no scope of its own: {error}")),
+            }
+        }
+    };
+    begin(home, lock, "/proc/self/exe", ["stead", KEEPER].into_iter()).map(|()| trouble)
+}
+
+fn begin<'a>(home: &Path, lock: &File, program: &str, argv: impl Iterator<Item = &'a str>) -> io::Result<()> {
     let (ready, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let null = file::null()?;
     let inherited = [lock.as_fd(), theirs.as_fd()];
     let stdio = spawn::Stdio { null: null.as_fd(), out: null.as_fd(), err: null.as_fd(), listen: &inherited };
     let plan = spawn::Plan {
-        program: "/proc/self/exe".into(),
-        argv: Strings::new(["stead", KEEPER])?,
+        program: program.into(),
+        argv: Strings::new(argv)?,
         env: Strings::new(environment(home))?,
         cwd: "/".into(),
         ..spawn::Plan::default()
     };
     let child = spawn::spawn(&plan, stdio, spawn::Groups::default(), spawn::open_files()?)
         .map_err(|(_, errno)| io::Error::from(errno))?;
-    drop((theirs, lock));
+    drop(theirs);
     let mut said = String::new();
     File::from(ready).take(4096).read_to_string(&mut said)?;
     if said == READY {

@@ -4,6 +4,8 @@ mod attributes;
 mod bad_input;
 mod children;
 mod harness;
+mod health;
+mod history;
 mod json;
 mod keeper;
 mod logs;

@@ -448,7 +448,7 @@ pub fn environment() -> Env {
 
 /// `stead start FILE`.
 pub fn apply(file: &[Spec]) -> Command {
-    Command::Apply { specs: file.to_vec(), environment: environment() }
+    Command::Apply { specs: file.to_vec(), environment: environment(), rules: None }
 }
 
 /// What was written is read again: nothing may depend on what does not reach the disk.

@@ -4,7 +4,7 @@ use super::print_json;
 use crate::client::cli::DescribeArgs;
 use crate::client::render::{describe, screen};
 use crate::client::{Context, Outcome};
-use crate::core::view::Description;
+use crate::core::view::{Description, HistoryView};
 use crate::os::clock;
 
 pub async fn run(context: &Context, args: &DescribeArgs) -> Outcome {
@@ -16,8 +16,11 @@ pub async fn run(context: &Context, args: &DescribeArgs) -> Outcome {
     if args.json {
         return print_json(&context.screen, &all);
     }
+    let histories: Vec<HistoryView> = context.about("/v1/history", &[("target", &args.target)]).await?;
     let now = clock::now().wall;
-    let pages: Vec<String> = all.iter().map(|one| describe::page(&context.screen, now, one)).collect();
+    let history = |name: &str| histories.iter().find(|history| history.name == name);
+    let pages: Vec<String> =
+        all.iter().map(|one| describe::page(&context.screen, now, one, history(&one.view.name))).collect();
     screen::print(&pages.join("\n"))?;
     Ok(0)
 }

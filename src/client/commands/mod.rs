@@ -5,6 +5,7 @@ mod completions;
 mod delete;
 mod describe;
 mod flush;
+mod health;
 mod jlist;
 mod kill;
 mod list;
@@ -19,6 +20,7 @@ mod scale;
 mod signal;
 mod start;
 mod stop;
+mod trend;
 mod why;
 
 use super::cli::Command as Verb;
@@ -44,6 +46,8 @@ pub async fn run(context: Context, verb: Verb) -> Outcome {
         Verb::List(args) => list::run(context, &args).await,
         Verb::Describe(args) => describe::run(context, &args).await,
         Verb::Why(args) => why::run(context, &args).await,
+        Verb::Health(args) => health::run(context, &args).await,
+        Verb::Trend(args) => trend::run(context, &args).await,
         Verb::Logs(args) => logs::run(context, &args).await,
         Verb::Flush(args) => flush::run(context, args).await,
         Verb::Save(args) => save::run(context, &args).await,

@@ -34,7 +34,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         named.push(Named::File(default_file()?));
     }
     refuse_what_does_not_fit(&named, &args, described.first().map(|(name, _)| name.as_str()))?;
-    let mut specs = Vec::new();
+    let (mut specs, mut rules) = (Vec::new(), None);
     let mut targets = Vec::new();
     for one in named {
         let of_script = matches!(one, Named::Script(_));
@@ -60,6 +60,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
                     refuse_another_of_that_name(context, &ecosystem.specs).await?;
                 }
                 specs.extend(ecosystem.specs);
+                rules = ecosystem.rules.or(rules);
             }
             Err(problems) => {
                 complain(context, &problems);
@@ -73,7 +74,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
     let wait = !args.wait.no_wait;
     let mut reply = Reply::default();
     if !specs.is_empty() {
-        let apply = Command::Apply { specs, environment: environment() };
+        let apply = Command::Apply { specs, environment: environment(), rules };
         reply = context.ask(apply, wait).await?;
     }
     if !targets.is_empty() {

@@ -1,12 +1,15 @@
 //! `stead describe`: a page per instance.
 
+use super::chart;
 use super::list::{percent, status_style};
 use super::moment::{ago, local, since};
 use super::screen::{Screen, Style};
 use super::text;
 use crate::core::clock::{Millis, Wall};
 use crate::core::spec::{Bytes, KillMode, Spec};
-use crate::core::view::{Description, Enforcement, Status};
+use crate::core::view::{Description, Enforcement, HistoryView, Status};
+
+const HOUR: u64 = 3_600_000;
 
 /// Lines of one page, each with its label.
 struct Page<'a> {
@@ -33,7 +36,7 @@ impl Page<'_> {
 
 /// All that is known of an instance.
 #[must_use]
-pub fn page(screen: &Screen, now: Wall, one: &Description) -> String {
+pub fn page(screen: &Screen, now: Wall, one: &Description, history: Option<&HistoryView>) -> String {
     let view = &one.view;
     let title = screen.paint(Style::Bold, text::plain(&view.name));
     let status = screen.paint(status_style(view), status(one));
@@ -47,6 +50,16 @@ pub fn page(screen: &Screen, now: Wall, one: &Description) -> String {
     page.line("added", ago(now, one.created_at));
     page.part("logs");
     logs(&mut page, one);
+    let oldest = history.and_then(|history| history.readings.first()).map_or(now, |reading| reading.at);
+    for (title, span, from) in [("last hour", HOUR, 0), ("last day", 24 * HOUR, HOUR)] {
+        if since(now, oldest).0 < from {
+            continue;
+        }
+        if let Some(chart) = history.and_then(|history| chart::memory(screen, now, Millis(span), history)) {
+            page.part(&format!("memory, {title}"));
+            page.lines.push_str(&chart);
+        }
+    }
     if !one.spec.env.is_empty() {
         page.part("environment (of the file)");
         for (name, value) in &one.spec.env {
@@ -242,7 +255,7 @@ pub mod tests {
 
     #[test]
     fn a_page_says_what_is_and_what_it_is() {
-        let shown = page(&plain(80), NOW, &description("web"));
+        let shown = page(&plain(80), NOW, &description("web"), None);
         assert!(
             shown.starts_with("web  online\n  run             web#3, pid 4000\n  uptime          2d 2h, since "),
             "{shown}"
@@ -264,13 +277,15 @@ pub mod tests {
         one.view.status = Status::Errored;
         one.view.last_exit = Some(record("web#2", Cause::ExitCode, "exited with code 1 after 80 ms", 1_000));
         one.note = Some("16 ends below min_uptime 1 s".into());
-        let shown = page(&plain(80), NOW, &one);
+        let shown = page(&plain(80), NOW, &one, None);
         let expected = [
             "  because         16 ends below min_uptime 1 s",
             "  cause           exit-code: exited with code 1 after 80 ms",
         ];
         assert_eq!(lines(&shown, &["because", "cause"]), expected);
-        assert!(page(&colored(80), NOW, &one).starts_with("\u{1b}[1mweb\u{1b}[0m  \u{1b}[1;31merrored\u{1b}[0m\n"));
+        assert!(
+            page(&colored(80), NOW, &one, None).starts_with("\u{1b}[1mweb\u{1b}[0m  \u{1b}[1;31merrored\u{1b}[0m\n")
+        );
     }
 
     #[test]
@@ -283,7 +298,7 @@ pub mod tests {
             process(11, 10, "gunicorn: \u{1b}[2Jworker"),
             process(12, 10, &"x".repeat(99)),
         ];
-        let shown = page(&plain(40), NOW, &one);
+        let shown = page(&plain(40), NOW, &one, None);
         let tree: Vec<&str> = shown.lines().skip_while(|line| *line != "processes").collect();
         let expected = [
             "processes",

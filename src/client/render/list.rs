@@ -7,7 +7,7 @@ use super::text;
 use crate::core::clock::Wall;
 use crate::core::command::Reply;
 use crate::core::spec::Bytes;
-use crate::core::view::{Enforcement, InstanceView, Status};
+use crate::core::view::{Enforcement, InstanceView, Pong, Status};
 
 /// Troubles that are told below the table; the rest is counted.
 const MOST_TROUBLES: usize = 6;
@@ -186,6 +186,17 @@ fn enforcement(views: &[InstanceView]) -> Option<&'static str> {
         (false, true) => Some("memory caps are kept by polling: stead has no cgroup to itself here"),
         (false, false) => None,
     }
+}
+
+/// Why caps are kept by polling, and what would help.
+#[must_use]
+pub fn remedy(screen: &Screen, pong: &Pong) -> String {
+    let said = [("why", &pong.memory_trouble), ("remedy", &pong.memory_remedy)];
+    let line = |(label, text): (&str, &Option<String>)| {
+        let text = text.as_ref()?;
+        Some(format!("  {label}: {}\n", text::hang(screen, label.len() + 4, &text::plain(text))))
+    };
+    said.into_iter().filter_map(line).collect()
 }
 
 #[cfg(test)]

@@ -261,7 +261,7 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
     let world = World::new();
     let off = "watch: false\nignore_watch: [x]\nwatch_delay: 100\ncron_restart: 0\nwait_ready: false\nlisten_timeout: 5000\ndepends_on: []\nhealth_check: null";
     assert_eq!(world.warnings(&app(off)), [] as [&str; 0]);
-    let on = "apps:\n- {name: a, script: app.py, watch: true, vizion: false}\n- {name: b, script: app.py, cron: '0 3 * * *', pmx: 1}\n- {name: c, script: app.py, watch: [src], windowsHide: 1}\ndeploy: {}\nhealth: {x: 1}\nnotify: []\n";
+    let on = "apps:\n- {name: a, script: app.py, watch: true, vizion: false}\n- {name: b, script: app.py, cron: '0 3 * * *', pmx: 1}\n- {name: c, script: app.py, watch: [src], windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: [x]\n";
     assert_eq!(
         world.warnings(on),
         [
@@ -269,7 +269,7 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
             "ecosystem.yaml:2: apps[0].vizion: `pmx`, `vizion`, `windowsHide` mean nothing to stead and are ignored",
             "ecosystem.yaml:3: apps[1].cron: `cron_restart` is not supported yet and is ignored (of b)",
             "ecosystem.yaml:5: deploy: PM2's deployment is not stead's and is ignored",
-            "ecosystem.yaml:6: health: `health` is not supported yet and is ignored",
+            "ecosystem.yaml:7: notify: `notify` is not supported yet and is ignored",
         ]
     );
     assert_eq!(
@@ -323,4 +323,21 @@ fn a_file_is_known_by_its_name() {
     for name in ["app.js", "app.py", "web", "yaml", "config.js"] {
         assert!(!ecosystem::is_ecosystem(name), "{name}");
     }
+}
+
+#[test]
+fn the_rules_of_health_are_the_fleets_and_the_apps() {
+    let world = World::new();
+    let read = world
+        .read(
+            "health: {memory: 70, swap: 90%, disk: '95 %', restarts: 100, data: [data, /srv/x], memory_warn: 1G}\napps:\n- {script: app.py, memory_warn: 200M, health: {restarts_per_hour: 3}}\n",
+        )
+        .unwrap();
+    let rules = read.rules.unwrap();
+    assert_eq!((rules.memory, rules.swap, rules.disk), (70, 90, 95));
+    assert_eq!((rules.apps.restarts, rules.apps.memory_warn), (Some(100), Some(Bytes(1 << 30))));
+    assert_eq!(rules.data, [world.path("data"), "/srv/x".into()]);
+    let own = &read.specs[0].health;
+    assert_eq!((own.restarts, own.restarts_per_hour, own.memory_warn), (None, Some(3), Some(Bytes(200 << 20))));
+    assert_eq!(world.read(&app("")).unwrap().rules, None);
 }

@@ -92,7 +92,7 @@ impl World {
     /// The only app of a file whose app has these lines.
     fn app(&self, lines: &str) -> Spec {
         let found = self.read(&app(lines));
-        let Ecosystem { mut specs, warnings } = found.unwrap_or_else(|problems| panic!("{lines}\n{problems}"));
+        let Ecosystem { mut specs, warnings, .. } = found.unwrap_or_else(|problems| panic!("{lines}\n{problems}"));
         assert_eq!(warnings, [], "{lines}");
         assert_eq!(specs.len(), 1);
         specs.remove(0)

@@ -305,3 +305,29 @@ fn the_command_line_is_blamed_by_its_flags() {
         "--nam: unknown attribute\n  hint: did you mean `name`?"
     );
 }
+
+#[test]
+fn a_rule_of_health_that_means_nothing_is_named() {
+    let world = World::new();
+    check(
+        &world,
+        &[
+            (
+                "apps: [{script: app.py}]\nhealth: {memory: 120}\n",
+                ":2: health: memory: `120` is not a share in percent\n  hint: for example `80%`",
+            ),
+            (
+                "apps: [{script: app.py}]\nhealth:\n  disk: 90\n  memroy: 80\n",
+                ":4: health: memroy: no such rule\n  hint: did you mean `memory`?",
+            ),
+            (
+                "apps:\n- script: app.py\n  health: {restarts_per_hour: 60}\n",
+                ":3: apps[0].health: restarts_per_hour: 60 is out of range (1 to 10)\n  hint: from 1 to 10: so many ends are remembered",
+            ),
+            (
+                "apps:\n- script: app.py\n  health: yes\n",
+                ":3: apps[0].health: `yes` is not a mapping of rules\n  hint: for example `health: { restarts: 100 }`",
+            ),
+        ],
+    );
+}

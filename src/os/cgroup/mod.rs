@@ -5,6 +5,7 @@
 
 pub mod layout;
 pub mod leaf;
+pub mod scope;
 pub mod site;
 pub mod v1;
 pub mod v2;

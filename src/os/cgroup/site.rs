@@ -1,6 +1,7 @@
 //! Where one stead makes its groups: a folder `stead-…` of its own in each hierarchy that serves, and the way back.
 
 use super::layout::{Controller, Layout, Place};
+use super::scope::Host;
 use super::{Error, v2};
 use crate::os::process;
 use cgroups_rs::{Cgroup, hierarchies};
@@ -24,6 +25,9 @@ pub struct Site {
     pub v2_controllers: BTreeSet<Controller>,
     /// Why the kernel cannot cap memory here.
     pub trouble: Option<String>,
+    /// What would help.
+    #[serde(default)]
+    pub remedy: Option<String>,
     origin: Option<Origin>,
 }
 
@@ -64,6 +68,7 @@ impl Site {
                 true => "the memory controller is not available to this group".into(),
                 false => troubles.join("; "),
             });
+            site.remedy = Some(Host::here().remedy());
         }
         site
     }
