@@ -123,4 +123,15 @@ pub struct Streak {
     pub delay: Option<Millis>,
     /// The last ten unplanned ends, oldest first.
     pub recent: VecDeque<Mono>,
+    /// Of the ends that `short` counts: the last ones, where they came at the app's own memory limits.
+    #[serde(default)]
+    pub starved: Option<Starved>,
+}
+
+/// Short lives one after another that ended at the cap or at the wall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Starved {
+    pub ends: u32,
+    /// The most that one of them used: the app needs no less before it is well.
+    pub needs_bytes: u64,
 }

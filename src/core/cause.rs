@@ -1,5 +1,6 @@
 //! From facts to the cause: one pure function, in one order of trust.
 
+use super::action::Starved;
 use super::backoff;
 use super::clock::Millis;
 use super::event::{Exit, ExitStatus, Facts, Why};
@@ -184,6 +185,22 @@ pub fn went_on(spec: &Spec, oom: &Oom) -> String {
         _ => "the machine was out of memory".into(),
     };
     format!("{who}{newest} killed by the kernel: {lack}; the app went on (oom_policy: continue)")
+}
+
+/// Why one that ends at its memory limits before it is well gave up, and what to do.
+#[must_use]
+pub fn starves(spec: &Spec, starved: Starved) -> String {
+    let (limit, attribute) = match (spec.max_memory_restart, spec.wall()) {
+        (Some(cap), _) => (format!("cap {cap}"), "max_memory_restart"),
+        (None, Some(wall)) => (format!("wall {wall}"), "memory_max"),
+        (None, None) => ("no cap".into(), "its memory"),
+    };
+    let (needs, min_uptime) = (Bytes(starved.needs_bytes), spec.policy.min_uptime);
+    format!(
+        "needs at least {needs} before it has been up for {min_uptime} (min_uptime), {limit}: raise {attribute}; {} runs in a row \
+         ended so",
+        starved.ends
+    )
 }
 
 /// Does this cause stand for somebody's wish?

@@ -296,6 +296,8 @@ impl Instance {
                     status: None,
                     at: now,
                     uptime: Millis(0),
+                    lived: Millis(0),
+                    starved: None,
                     again: false,
                     left: 0,
                     memory: Memory::default(),
@@ -324,11 +326,21 @@ impl Instance {
                 // First cause sticks: a stop that was noted only after the death did not cause it.
                 let intent = intent.filter(|intent| intent.since <= exit.at.mono);
                 let crossing = intent.as_ref().and_then(|intent| intent.crossing.clone());
+                let acted_at = intent.as_ref().map(|intent| intent.since);
                 let why = intent.map(|intent| intent.why);
                 let mut verdict = cause::verdict(spec, why.as_ref(), &exit, uptime, &facts);
                 if let Some(crossing) = crossing.as_ref().filter(|_| verdict.cause == Cause::MemoryCap) {
                     verdict.summary.push_str(&cause::crossed(&run.spec, crossing));
                 }
+                let used = crossing.as_ref().map(|crossing| crossing.usage_bytes);
+                let (lived, starved) = match verdict.cause {
+                    Cause::MemoryCap => (acted_at.unwrap_or(exit.at.mono) - run.started.mono, used),
+                    Cause::OomKill => (
+                        acted_at.unwrap_or(exit.at.mono) - run.started.mono,
+                        run.spec.wall().map(|wall| wall.0).max(used),
+                    ),
+                    _ => (uptime, None),
+                };
                 // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
                 let exception = facts.exception.filter(|_| verdict.cause == Cause::ExitCode);
                 let signature = exception.as_ref().map(|one| signature::signature(&one.kind, &one.message));
@@ -343,6 +355,8 @@ impl Instance {
                     status: Some(exit.status),
                     at: exit.at,
                     uptime,
+                    lived,
+                    starved,
                     again,
                     // A daemon that took the run over after its end was not told how many it left.
                     left: left.max(facts.left),
@@ -706,6 +720,7 @@ impl Instance {
         if backoff::is_stable(&spec.policy, end.uptime) {
             self.streak.short = 0;
             self.streak.delay = None;
+            self.streak.starved = None;
         }
         match self.want {
             Want::Gone => return plain(NextAction::Delete, None, "deleted"),
@@ -732,11 +747,15 @@ impl Instance {
             | Cause::HealthCheck
             | Cause::StartTimeout
             | Cause::SpawnFailed
-            | Cause::Lost => backoff::after(
-                &spec.policy,
-                &mut self.streak,
-                UnplannedEnd { status: end.status, uptime: end.uptime, at: end.at.mono },
-            ),
+            | Cause::Lost => {
+                let (uptime, at, starved) = (end.lived, end.at.mono, end.starved);
+                let ended = UnplannedEnd { status: end.status, uptime, at, starved };
+                let mut next = backoff::after(&spec.policy, &mut self.streak, ended);
+                if let Some(starved) = backoff::starved(&self.streak).filter(|_| next.action == NextAction::GiveUp) {
+                    next.reason = cause::starves(spec, starved);
+                }
+                next
+            }
         }
     }
 
@@ -776,6 +795,10 @@ struct Ended {
     status: Option<ExitStatus>,
     at: Now,
     uptime: Millis,
+    /// Up to its own end, or to the moment in which stead ended it for its memory.
+    lived: Millis,
+    /// Bytes in use, where it ended at its own memory limit.
+    starved: Option<u64>,
     again: bool,
     left: u32,
     memory: Memory,

@@ -197,6 +197,33 @@ fn a_worker_may_die_under_its_master_where_the_policy_says_so() {
 }
 
 #[test]
+fn an_app_that_needs_more_than_its_cap_to_start_gives_up_and_says_so() {
+    let stead = Stead::new();
+    // Deaf, so that each of its stops takes longer than min_uptime.
+    stead.file(
+        "big.py",
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nkept = b'x' * (80 << 20)\nsignal.pause()\n",
+    );
+    stead.start(
+        "apps: [{name: big, script: big.py, max_memory_restart: 50M, memory_max: 400M, max_restarts: 3, kill_timeout: 1200ms}]",
+    );
+    if !has_groups(&stead) {
+        return;
+    }
+    stead.until_status("big", "errored");
+    let all = stead.json(["why", "big", "--json"]);
+    assert_eq!((&all["total"], &all["records"][0]["cause"]), (&3.into(), &"memory-cap".into()), "{all:#}");
+    let reason = all["records"][0]["next"]["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("needs at least ") && reason.contains(", cap 50M: raise max_memory_restart"),
+        "{reason}"
+    );
+    for page in [stead.ok(["list"]), stead.ok(["describe", "big"])] {
+        assert!(page.contains("needs at least "), "{page}");
+    }
+}
+
+#[test]
 fn a_cap_that_is_raised_holds_at_once_and_the_run_goes_on() {
     let stead = Stead::new();
     stead.file("leak.py", LEAK);

@@ -6,6 +6,7 @@ use super::table::{self, Cell, Column, Cut, cell};
 use super::text;
 use crate::core::clock::Wall;
 use crate::core::command::Reply;
+use crate::core::record::Cause;
 use crate::core::spec::Bytes;
 use crate::core::view::{Enforcement, InstanceView, Pong, Status};
 
@@ -165,8 +166,12 @@ fn troubles(screen: &Screen, views: &[InstanceView]) -> String {
     };
     for view in troubled.iter().take(MOST_TROUBLES) {
         let what = if view.status == Status::Errored { "gave up" } else { "is in a crash loop" };
-        let last =
-            view.last_exit.as_ref().map_or(String::new(), |record| format!(": {}", text::plain(&record.summary)));
+        let last = view.last_exit.as_ref().map(|record| match record.cause {
+            // What it needs says more than how the last run ended.
+            Cause::MemoryCap | Cause::OomKill if view.status == Status::Errored => text::plain(&record.next.reason),
+            _ => text::plain(&record.summary),
+        });
+        let last = last.map_or(String::new(), |last| format!(": {last}"));
         line(&format!("{} {what}{last}", text::plain(&view.name)));
     }
     if troubled.len() > MOST_TROUBLES {
@@ -205,7 +210,7 @@ pub mod tests {
     use super::*;
     use crate::core::clock::Millis;
     use crate::core::name::Id;
-    use crate::core::record::{Cause, Confidence, Evidence, Memory, Next, NextAction, Record};
+    use crate::core::record::{Confidence, Evidence, Memory, Next, NextAction, Record};
 
     pub const NOW: Wall = Wall(1_795_465_809_123);
 
@@ -328,6 +333,20 @@ id  name             status    restarts  last end     memory
         let shown = list(&colored(80), NOW, &[view]);
         assert!(shown.contains("\u{1b}[1;31merrored\u{1b}[0m"), "{shown}");
         assert!(shown.contains("api gave up"), "{shown}");
+    }
+
+    #[test]
+    fn an_app_that_gave_up_for_want_of_memory_says_what_it_needs() {
+        let mut view = view(0, "api");
+        view.status = Status::Errored;
+        let mut last = record("api#16", Cause::MemoryCap, "restarted by stead at its memory cap", 1_000);
+        last.next.reason = "needs at least 61M before it has been up for 1 s (min_uptime), cap 50M".into();
+        view.last_exit = Some(last);
+        let shown = list(&plain(120), NOW, &[view]);
+        assert!(
+            shown.contains("! api gave up: needs at least 61M before it has been up for 1 s (min_uptime), cap 50M"),
+            "{shown}"
+        );
     }
 
     #[test]

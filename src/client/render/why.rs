@@ -169,8 +169,7 @@ mod tests {
         let expected = "\
 api: no run has ended
 
-api#1  oom-kill: `python3` (pid 42) was killed by the kernel: its tree reached
-                 its hard memory limit of 60M; the app went on
+api#1  oom-kill: `python3` (pid 42) was killed by the kernel: its tree reached its hard memory limit of 60M; the app went on
 ";
         assert_eq!(head, expected);
         assert!(when.starts_with("5s ago"), "{shown}");
