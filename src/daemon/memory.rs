@@ -7,7 +7,7 @@ use crate::core::clock::{Millis, Mono};
 use crate::core::name::RunId;
 use crate::core::record::{BigProcess, Crossing};
 use crate::core::view::Enforcement;
-use crate::os::cgroup::leaf::{Leaf, OomKills};
+use crate::os::cgroup::leaf::{Leaf, Limits, OomKills};
 use crate::os::wait::Waiter;
 use crate::os::{clock, process};
 use std::collections::{BTreeMap, VecDeque};
@@ -107,18 +107,18 @@ impl Memory {
     }
 
     /// Other limits for a live run. The kernel's wall is moved only above what is in use: below it v2 would kill at once.
-    pub fn limit(&mut self, run: RunId, cap: Option<u64>, wall: Option<u64>, swap: u64, now: Mono) {
+    pub fn limit(&mut self, run: RunId, cap: Option<u64>, limits: &Limits, now: Mono) {
         let Some(tree) = self.runs.get_mut(&run) else { return };
-        if (tree.cap, tree.wall) == (cap, wall) {
+        if (tree.cap, tree.wall) == (cap, limits.wall) {
             return;
         }
-        if let (Some(leaf), Some(wall)) = (&tree.leaf, wall)
-            && leaf.usage().is_some_and(|usage| usage < wall)
-            && let Err(error) = leaf.set_wall(wall, swap)
+        let fits = |leaf: &&Leaf| limits.wall.is_none_or(|wall| leaf.usage().is_some_and(|usage| usage < wall));
+        if let Some(leaf) = tree.leaf.as_ref().filter(fits)
+            && let Err(error) = leaf.set_wall(limits)
         {
             tracing::warn!(%error, "a hard limit could not be moved");
         }
-        tree.limit(run, cap, wall, now, &self.alarm);
+        tree.limit(run, cap, limits.wall, now, &self.alarm);
     }
 
     pub fn remove(&mut self, run: RunId) {

@@ -249,9 +249,8 @@ impl Daemon {
         let now = clock::now().mono;
         for one in self.fleet.instances() {
             if let (Some(run), Some(app)) = (one.run(), self.fleet.app(&one.app)) {
-                let allowed = allowed(&app.spec);
                 let cap = app.spec.max_memory_restart.map(|cap| cap.0);
-                self.memory.limit(run.id, cap, allowed.wall, allowed.swap, now);
+                self.memory.limit(run.id, cap, &allowed(&app.spec), now);
             }
         }
     }

@@ -224,6 +224,20 @@ fn an_app_that_needs_more_than_its_cap_to_start_gives_up_and_says_so() {
 }
 
 #[test]
+fn caps_above_the_machine_s_memory_are_a_warning_of_check_and_start() {
+    let stead = Stead::new();
+    let text = "apps: [{name: web, script: /bin/sleep, args: '1000', instances: 2, max_memory_restart: 9000G, autostart: false}]";
+    stead.file("ecosystem.yaml", text);
+    for verb in ["check", "start"] {
+        let said = stead.run([verb]);
+        let warning = "warning: the caps of 2 instances are together 18T, and this machine has ";
+        assert!(said.status == Some(0) && said.stderr.contains(warning), "{said:#?}");
+        let told = said.stdout.matches("counts the app's whole tree of processes").count();
+        assert_eq!(told, usize::from(verb == "check"), "{said:#?}");
+    }
+}
+
+#[test]
 fn a_cap_that_is_raised_holds_at_once_and_the_run_goes_on() {
     let stead = Stead::new();
     stead.file("leak.py", LEAK);

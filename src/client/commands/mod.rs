@@ -1,5 +1,6 @@
 //! One file per verb.
 
+mod caps;
 mod check;
 mod completions;
 mod delete;

@@ -1,6 +1,6 @@
 //! `stead start`: what a file says, a script, or apps that are known. A file or script already running as it says is left alone.
 
-use super::{Fleet, environment, usage};
+use super::{Fleet, caps, environment, usage};
 use crate::client::cli::{ScriptArgs, StartArgs};
 use crate::client::connect::path_with;
 use crate::client::render::screen;
@@ -9,7 +9,7 @@ use crate::config::{self, Ecosystem, Problem, Problems, Surroundings};
 use crate::core::command::{Command, Refusal, RefusalKind, Reply};
 use crate::core::name::nearest;
 use crate::core::spec::Spec;
-use crate::core::view::Description;
+use crate::core::view::{Description, InstanceView};
 use crate::os::{process, user};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -73,6 +73,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
     }
     let wait = !args.wait.no_wait;
     let mut reply = Reply::default();
+    let capped = !caps::of_specs(&specs).is_empty();
     if !specs.is_empty() {
         let apply = Command::Apply { specs, environment: environment(), rules };
         reply = context.ask(apply, wait).await?;
@@ -86,6 +87,10 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         reply.changes.extend(more.changes);
         reply.failures.extend(more.failures);
         reply.warnings.extend(more.warnings);
+    }
+    if capped {
+        let views: Vec<InstanceView> = context.daemon.view("/v1/list").await?;
+        reply.warnings.extend(caps::warning(&caps::of_views(&views)));
     }
     context.report("start", &reply, Fleet::Shown).await
 }

@@ -193,6 +193,24 @@ fn enforcement(views: &[InstanceView]) -> Option<&'static str> {
     }
 }
 
+/// Each app may be below its cap, and the machine's memory at its end all the same.
+#[must_use]
+pub fn caps_and_machine(caps: &[u64], machine: u64) -> Option<String> {
+    let sum: u64 = caps.iter().fold(0, |sum, cap| sum.saturating_add(*cap));
+    let whose = if caps.len() == 1 {
+        "the cap of 1 instance is".into()
+    } else {
+        format!("the caps of {} instances are together", caps.len())
+    };
+    (sum > machine).then(|| {
+        format!(
+            "{whose} {}, and this machine has {}: its memory may end before any cap is reached",
+            Bytes(sum),
+            Bytes(machine)
+        )
+    })
+}
+
 /// Why caps are kept by polling, and what would help.
 #[must_use]
 pub fn remedy(screen: &Screen, pong: &Pong) -> String {
@@ -347,6 +365,20 @@ id  name             status    restarts  last end     memory
             shown.contains("! api gave up: needs at least 61M before it has been up for 1 s (min_uptime), cap 50M"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn caps_above_the_machine_s_memory_are_said() {
+        let gib = 1 << 30;
+        assert_eq!(caps_and_machine(&[4 * gib, 4 * gib], 8 * gib), None);
+        let expected = "the caps of 3 instances are together 9G, and this machine has 8G: its memory may end before any cap is reached";
+        assert_eq!(caps_and_machine(&[3 * gib; 3], 8 * gib).as_deref(), Some(expected));
+        assert!(
+            caps_and_machine(&[u64::MAX, 1], 8 * gib)
+                .unwrap()
+                .starts_with("the caps of 2 instances are together 16384P")
+        );
+        assert!(caps_and_machine(&[9 * gib], 8 * gib).unwrap().starts_with("the cap of 1 instance is 9G"));
     }
 
     #[test]

@@ -99,11 +99,8 @@ impl Leaf {
     }
 
     fn limit(&self, site: &Site, name: &str, limits: &Limits) -> Result<(), Error> {
-        if let Some(wall) = limits.wall {
-            self.set_wall(wall, limits.swap)?;
-            if let Some(Memory::V2(group)) = &self.memory {
-                group.set_memory_oom_group(limits.whole)?;
-            }
+        if limits.wall.is_some() {
+            self.set_wall(limits)?;
         }
         let v1 = |controller| site.v1.get(&controller).map(|folder: &PathBuf| folder.join(name));
         let v2 = |controller| self.tree.as_ref().filter(|_| site.v2_controllers.contains(&controller));
@@ -124,18 +121,21 @@ impl Leaf {
         Ok(())
     }
 
-    /// Sets the hard limit of memory, in bytes.
+    /// Sets the hard limit of memory, or takes it away.
     ///
     /// # Errors
     /// v1 refuses (`EBUSY`) what is below the usage; v2 takes it and kills: ask for the usage first.
-    pub fn set_wall(&self, bytes: u64, swap: u64) -> Result<(), Error> {
-        match &self.memory {
-            Some(Memory::V1(group)) => group.set_limit(bytes, swap),
-            Some(Memory::V2(group)) => {
+    pub fn set_wall(&self, limits: &Limits) -> Result<(), Error> {
+        match (&self.memory, limits.wall) {
+            (Some(Memory::V1(group)), Some(bytes)) => group.set_limit(bytes, limits.swap),
+            (Some(Memory::V1(group)), None) => group.set_no_limit(),
+            (Some(Memory::V2(group)), Some(bytes)) => {
                 group.set_memory_max(bytes)?;
-                group.set_memory_swap_max(swap)
+                group.set_memory_swap_max(limits.swap)?;
+                group.set_memory_oom_group(limits.whole)
             }
-            None => Ok(()),
+            (Some(Memory::V2(group)), None) => group.set_no_limit(),
+            (None, _) => Ok(()),
         }
     }
 

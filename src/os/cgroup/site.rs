@@ -230,11 +230,13 @@ fn remove(folder: &Path, patience: Duration) -> io::Result<()> {
     loop {
         match std::fs::remove_dir(folder) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && crate::os::clock::precise() < until => {
-                for pid in super::pids(folder, "cgroup.procs").unwrap_or_default() {
-                    if pid != process::pid()
-                        && let Ok(pidfd) = process::pidfd_open(pid)
-                    {
-                        let _ = process::pidfd_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
+                let inside = super::pids(folder, "cgroup.procs").unwrap_or_default();
+                // At once where the kernel can: one by one, a fork bomb would be faster.
+                if inside.contains(&process::pid()) || v2::Group::at(folder).kill().is_err() {
+                    for pid in inside.into_iter().filter(|pid| *pid != process::pid()) {
+                        if let Ok(pidfd) = process::pidfd_open(pid) {
+                            let _ = process::pidfd_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
+                        }
                     }
                 }
                 std::thread::sleep(Duration::from_millis(2));

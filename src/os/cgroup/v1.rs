@@ -85,6 +85,15 @@ impl Memory {
         }
     }
 
+    /// Takes the hard limit away.
+    pub fn set_no_limit(&self) -> Result<(), Error> {
+        match write(&self.folder, "memory.memsw.limit_in_bytes", "-1") {
+            Err(error) if !error.is_missing() => return Err(error),
+            _ => {}
+        }
+        write(&self.folder, "memory.limit_in_bytes", "-1")
+    }
+
     /// An eventfd that becomes readable when the usage crosses `bytes`, in either direction.
     ///
     /// # Errors
@@ -207,6 +216,15 @@ mod tests {
         assert_eq!((pids.current().unwrap(), pids.events_max().unwrap()), (5, Some(1)));
         fails("pids.current", |path| Pids::at(path).current());
         fails("pids.events", |path| Pids::at(path).events_max());
+    }
+
+    #[test]
+    fn a_limit_is_taken_away_with_that_of_memory_and_swap_first() {
+        let group = folder(&[("memory.limit_in_bytes", "50"), ("memory.memsw.limit_in_bytes", "50")]);
+        Memory::at(group.path()).set_no_limit().unwrap();
+        let text = |file| std::fs::read_to_string(group.path().join(file)).unwrap();
+        assert_eq!((text("memory.limit_in_bytes"), text("memory.memsw.limit_in_bytes")), ("-1".into(), "-1".into()));
+        assert!(Memory::at(folder(&[]).path()).set_no_limit().unwrap_err().is_missing());
     }
 
     #[test]
