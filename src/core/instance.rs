@@ -330,15 +330,14 @@ impl Instance {
                 let why = intent.map(|intent| intent.why);
                 let mut verdict = cause::verdict(spec, why.as_ref(), &exit, uptime, &facts);
                 if let Some(crossing) = crossing.as_ref().filter(|_| verdict.cause == Cause::MemoryCap) {
-                    verdict.summary.push_str(&cause::crossed(&run.spec, crossing));
+                    verdict.summary.push_str(&cause::crossed(spec, crossing));
                 }
                 let used = crossing.as_ref().map(|crossing| crossing.usage_bytes);
                 let (lived, starved) = match verdict.cause {
                     Cause::MemoryCap => (acted_at.unwrap_or(exit.at.mono) - run.started.mono, used),
-                    Cause::OomKill => (
-                        acted_at.unwrap_or(exit.at.mono) - run.started.mono,
-                        run.spec.wall().map(|wall| wall.0).max(used),
-                    ),
+                    Cause::OomKill => {
+                        (acted_at.unwrap_or(exit.at.mono) - run.started.mono, spec.wall().map(|wall| wall.0).max(used))
+                    }
                     _ => (uptime, None),
                 };
                 // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
@@ -360,9 +359,10 @@ impl Instance {
                     again,
                     // A daemon that took the run over after its end was not told how many it left.
                     left: left.max(facts.left),
+                    // The present wish's: a changed cap holds for the run that is under way.
                     memory: Memory {
-                        cap_bytes: run.spec.max_memory_restart.map(|bytes| bytes.0),
-                        wall_bytes: run.spec.wall().map(|bytes| bytes.0),
+                        cap_bytes: spec.max_memory_restart.map(|bytes| bytes.0),
+                        wall_bytes: spec.wall().map(|bytes| bytes.0),
                         peak_bytes: facts.memory.peak_bytes.or(Some(exit.usage.max_rss_bytes)),
                         ..facts.memory
                     },
