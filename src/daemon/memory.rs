@@ -160,6 +160,12 @@ impl Memory {
         self.runs.get_mut(&run)?.counted()
     }
 
+    /// Does the kernel count this run's memory?
+    #[must_use]
+    pub fn is_counted(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|tree| tree.leaf.is_some())
+    }
+
     #[must_use]
     pub fn last(&self, run: RunId) -> Option<u64> {
         self.runs.get(&run)?.last.map(|(_, bytes)| bytes)

@@ -536,6 +536,7 @@ fn a_run_whose_group_somebody_removed_is_polled() {
             until("the kernel lets it go", || std::fs::remove_dir(&leaf).is_ok());
         }
     }
+    until("list says it", || stead.instance("leak")["memory_enforcement"] == "polling");
     stead.file("go", "");
     let end = first_end(&stead, "leak");
     assert_eq!(end["cause"], "memory-cap", "{end:#}");
