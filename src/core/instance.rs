@@ -332,7 +332,7 @@ impl Instance {
                 if let Some(crossing) = crossing.as_ref().filter(|_| verdict.cause == Cause::MemoryCap) {
                     verdict.summary.push_str(&cause::crossed(spec, crossing));
                 }
-                let used = crossing.as_ref().map(|crossing| crossing.usage_bytes);
+                let used = crossing.as_ref().map(|crossing| crossing.usage_bytes).max(facts.memory.last_bytes);
                 let (lived, starved) = match verdict.cause {
                     Cause::MemoryCap => (acted_at.unwrap_or(exit.at.mono) - run.started.mono, used),
                     Cause::OomKill => {

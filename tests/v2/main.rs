@@ -5,3 +5,4 @@ mod guest;
 mod machine;
 mod memory;
 mod reboot;
+mod scope;

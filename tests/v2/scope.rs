@@ -5,7 +5,7 @@ use crate::guest::Guest;
 /// What systemd-run does with a command, without systemd: options end with `--`.
 const SYSTEMD_RUN: &str = "\
 #!/bin/sh
-echo \"$@\" >/run/work/asked
+echo \"$@\" >/run/asked
 group=/sys/fs/cgroup/system.slice/run-1.scope
 mkdir -p $group && echo 0 >$group/cgroup.procs || exit
 while [ \"$1\" != -- ]; do shift; done
@@ -25,7 +25,7 @@ fn a_start_from_a_shell_puts_the_keeper_into_a_scope_of_its_own() {
     let said = guest.file("systemd-run", SYSTEMD_RUN).ok(&format!(
         "{PREPARE}
         in-scope session-1 stead start 'sleep 1000' --name one --max-memory-restart 50M
-        grep -c -e '--scope --system .*--property=Delegate=yes' asked
+        grep -c -e '--scope --system .*--property=Delegate=yes' /run/asked
         keeper=$(stead ping --json | sed 's/.*\"keeper_pid\":\\([0-9]*\\).*/\\1/')
         grep -c '0::/system.slice/run-1.scope/' /proc/$keeper/cgroup
         stead list --json
@@ -42,10 +42,12 @@ fn a_systemd_run_that_fails_is_said_and_stead_starts_all_the_same() {
     let Some(guest) = Guest::new() else { return };
     let said = guest.file("systemd-run", "#!/bin/sh\nexit 1\n").ok(&format!(
         "{PREPARE}
-        in-scope session-1 stead start 'sleep 1000' --name one
+        in-scope session-1 stead start 'sleep 1000' --name one >&2
         stead list --json
+        grep 'no scope of its own' $STEAD_HOME/stead.log
         stead kill"
     ));
     assert_eq!(said.json()[0][0]["status"], "online", "{said:?}");
+    assert!(said.stdout.contains("WARN /run/bin/systemd-run gave stead no scope of its own"), "{said:?}");
     assert!(said.stderr.contains("warning: /run/bin/systemd-run gave stead no scope of its own"), "{said:?}");
 }
