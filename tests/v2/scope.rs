@@ -2,12 +2,15 @@
 
 use crate::guest::Guest;
 
-/// What systemd-run does with a command, without systemd: options end with `--`.
+/// What systemd-run does with a command, without systemd: options end with `--`, and a delegated group has the controllers.
 const SYSTEMD_RUN: &str = "\
 #!/bin/sh
 echo \"$@\" >/run/asked
-group=/sys/fs/cgroup/system.slice/run-1.scope
-mkdir -p $group && echo 0 >$group/cgroup.procs || exit
+root=/sys/fs/cgroup
+group=$root/system.slice/run-1.scope
+mkdir -p $group
+for above in $root $root/system.slice; do echo '+memory +pids +cpu' >$above/cgroup.subtree_control; done
+echo 0 >$group/cgroup.procs || exit
 while [ \"$1\" != -- ]; do shift; done
 shift
 exec \"$@\"

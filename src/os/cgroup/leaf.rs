@@ -209,7 +209,8 @@ impl Leaf {
         match self.memory.as_ref()? {
             Memory::V1(group) => {
                 let kills = group.oom_kill().ok()?.unwrap_or(0);
-                Some(OomKills { kills, own_limit: group.failcnt().ok()? > 0 })
+                // Asked at every look: the second file only where there is something to tell.
+                Some(OomKills { kills, own_limit: kills > 0 && group.failcnt().ok()? > 0 })
             }
             Memory::V2(group) => {
                 let events = group.memory_events().ok()?;

@@ -1,6 +1,6 @@
 //! A group of the v2 tree. Source: the kernel's `admin-guide/cgroup-v2.rst`.
 
-use super::{Error, Limit, garbage, keyed, number, pids, read, sum, write};
+use super::{Error, Limit, garbage, keyed, keyed_in, number, pids, read, sum, write};
 use std::path::{Path, PathBuf};
 
 /// A group; which files it has depends on its controllers.
@@ -108,7 +108,8 @@ impl Group {
 
     /// What happened at limits and for lack of memory.
     pub fn memory_events(&self) -> Result<MemoryEvents, Error> {
-        let of = |key| keyed(&self.folder, "memory.events", key).map(Option::unwrap_or_default);
+        let text = read(&self.folder, "memory.events")?;
+        let of = |key| keyed_in(&text, &self.folder, "memory.events", key).map(Option::unwrap_or_default);
         Ok(MemoryEvents { oom: of("oom")?, oom_kill: of("oom_kill")? })
     }
 
