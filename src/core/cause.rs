@@ -53,7 +53,7 @@ pub fn verdict(spec: &Spec, why: Option<&Why>, exit: &Exit, uptime: Millis, fact
         _ if facts.oom.host > 0 && was_killed(exit.status) => unplanned(
             Cause::OomKillHost,
             Confidence::Certain,
-            format!("killed by the kernel {after}: the machine was out of memory"),
+            format!("killed by the kernel {after}: the machine, or a group above its own, was out of memory"),
         ),
         ExitStatus::Code(code) if backoff::is_done(policy, exit.status) => Verdict {
             cause: Cause::Success,
@@ -182,7 +182,7 @@ pub fn went_on(spec: &Spec, oom: &Oom) -> String {
     let lack = match (of_kill(oom), spec.wall()) {
         (Cause::OomKill, Some(wall)) => format!("its tree reached its hard memory limit of {wall}"),
         (Cause::OomKill, None) => "its tree reached its hard memory limit".into(),
-        _ => "the machine was out of memory".into(),
+        _ => "the machine, or a group above its own, was out of memory".into(),
     };
     format!("{who}{newest} killed by the kernel: {lack}; the app went on (oom_policy: continue)")
 }
@@ -235,7 +235,7 @@ fn act(cause: Cause) -> &'static str {
         Cause::StartTimeout => "stopped by stead: it was not ready in time",
         Cause::OomKill => "ended by stead: the kernel killed a process of its tree at its hard memory limit",
         Cause::OomKillHost => {
-            "ended by stead: the kernel killed a process of its tree, for the machine was out of memory"
+            "ended by stead: the kernel killed a process of its tree, for the machine, or a group above its own, was out of memory"
         }
         Cause::Success | Cause::ExitCode | Cause::Signal | Cause::CoreDump | Cause::SpawnFailed | Cause::Lost => {
             "stopped"

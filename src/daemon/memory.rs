@@ -163,7 +163,7 @@ impl Memory {
     /// Does the kernel count this run's memory?
     #[must_use]
     pub fn is_counted(&self, run: RunId) -> bool {
-        self.runs.get(&run).is_some_and(|tree| tree.leaf.is_some())
+        self.runs.get(&run).and_then(|tree| tree.leaf.as_ref()?.usage()).is_some()
     }
 
     #[must_use]

@@ -125,6 +125,7 @@ const WHY: Form = Object(&[
     ("since", Maybe(&Time)),
     ("by_cause", Anything),
     ("records", Anything),
+    ("events", Anything),
 ]);
 
 const BY_CAUSE: Form = Object(&[
@@ -141,6 +142,8 @@ const PONG: Form = Object(&[
     ("daemon_pid", Number),
     ("keeper_pid", Number),
     ("daemon_starts", Number),
+    ("memory_trouble", Maybe(&Text)),
+    ("memory_remedy", Maybe(&Text)),
 ]);
 
 /// Complains by the value's path.

@@ -460,6 +460,9 @@ fn an_ordinary_user_without_a_group_is_polled() {
     assert_eq!(said.status, Some(0), "{said:#?}");
     let view = |args: &[&str]| -> Value { serde_json::from_str(&run(args).stdout).unwrap() };
     assert_eq!(view(&["list", "--json"])[0]["memory_enforcement"], "polling");
+    for page in [run(&["list"]).stdout, run(&["describe", "leak"]).stdout] {
+        assert!(page.contains("\n  why: ") && page.contains("\n  remedy: "), "{page}");
+    }
     let end = eventually("it was ended", || {
         let all = view(&["why", "leak", "--json"]);
         all["records"].as_array().unwrap().last().cloned().ok_or_else(|| all.to_string())
