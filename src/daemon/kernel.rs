@@ -8,7 +8,7 @@ use crate::os::kmsg;
 /// Of the newest kill in a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OomKill {
-    /// Was it for want of memory of the whole machine? `None`: the log does not say.
+    /// Was it for want of memory of the whole machine, or of a group above its own? `None`: the log does not say.
     pub host: Option<bool>,
     pub pid: Option<i32>,
     pub name: Option<String>,
@@ -65,7 +65,11 @@ fn find(group: &str, records: &[String]) -> OomKill {
     let behind =
         read.get(at + 1).filter(|(_, next)| next.victim_cgroup.is_none() && next.victim_pid == line.victim_pid);
     OomKill {
-        host: Some(!matches!(line.constraint, Constraint::Cgroup { .. })),
+        host: Some(match &line.constraint {
+            Constraint::Cgroup { path: Some(path) } => path.rsplit('/').next() != Some(group),
+            Constraint::Cgroup { path: None } => false,
+            Constraint::Host | Constraint::Nodes => true,
+        }),
         pid: Some(line.victim_pid),
         name: Some(line.victim_name.clone()),
         lines: std::iter::once(*record).chain(behind.map(|(record, _)| *record)).map(|one| text(one)).collect(),
@@ -99,6 +103,10 @@ mod tests {
         let db = find("db.8", &log);
         assert_eq!((db.host, db.pid, db.name.as_deref()), (Some(true), Some(7), Some("git")));
         assert_eq!(find("web.70", &log), OomKill::default());
+        let above = lines(
+            "6,1,10,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,oom_memcg=/docker/a,task_memcg=/docker/a/stead-1/web.7,task=python3,pid=42,uid=0",
+        );
+        assert_eq!(find("web.7", &above).host, Some(true), "a container's limit is not the app's own");
         assert_eq!(find("eb.7", &log), OomKill::default());
     }
 

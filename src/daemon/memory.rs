@@ -27,6 +27,10 @@ const QUIET: u32 = 10;
 /// The cache is read anew when usage has moved by this: the whole of memory.stat costs some 50 µs.
 const STALE: u64 = 1 << 20;
 
+/// Kills are looked for wherever the usage moved, and else this often: between two looks a child may have taken all there is, been
+/// killed, and left next to no trace in the usage.
+const KILLS_EVERY: Millis = Millis(5_000);
+
 /// After a kill was told, further ones in the same tree are gathered for this long: a worker that dies at the wall again and again
 /// must not fill the journal.
 const KILLS_AGAIN: Millis = Millis(30_000);
@@ -66,6 +70,7 @@ struct Tree {
     looks: VecDeque<(Mono, u64)>,
     quiet: u32,
     kills: u64,
+    kills_looked_at: Mono,
     /// When a kill may be told next.
     tell_kills_at: Mono,
     alarm: Option<OwnedFd>,
@@ -98,6 +103,7 @@ impl Memory {
             looks: VecDeque::new(),
             quiet: 0,
             kills: 0,
+            kills_looked_at: now,
             tell_kills_at: now,
             alarm: None,
             crossed: false,
@@ -233,15 +239,18 @@ impl Tree {
         while self.looks.front().is_some_and(|(at, _)| now - *at > HISTORY) {
             self.looks.pop_front();
         }
-        // At every look: between two of them a child may have taken all there is, been killed, and left no trace in the usage.
+        let moved = bytes.abs_diff(before) >= STILL || now - self.kills_looked_at >= KILLS_EVERY;
         if self.wall.is_some()
+            && moved
             && now >= self.tell_kills_at
             && let Some(kills) = self.leaf.as_ref().and_then(Leaf::oom_kills)
-            && kills.kills > self.kills
         {
-            self.kills = kills.kills;
-            self.tell_kills_at = now + KILLS_AGAIN;
-            found.push(Found::OomKill(run));
+            self.kills_looked_at = now;
+            if kills.kills > self.kills {
+                self.kills = kills.kills;
+                self.tell_kills_at = now + KILLS_AGAIN;
+                found.push(Found::OomKill(run));
+            }
         }
         if !self.crossed && self.cap.is_some_and(|cap| bytes >= cap) {
             self.crossed = true;

@@ -667,8 +667,7 @@ impl Daemon {
         }
         let leaf = self.envelopes.get(&run).map(|envelope| leaf::name(&envelope.core.instance, run.0));
         let told = kernel::oom_kill(&leaf.unwrap_or_default());
-        // A limit of a group above ours is no fault of the tree's: its own was not hit.
-        let own = kills.own_limit && told.host != Some(true);
+        let own = told.host.map_or(kills.own_limit, |host| !host);
         let (own, host) = if own { (kills.kills, 0) } else { (0, kills.kills) };
         Killed { oom: Oom { own, host, killed_pid: told.pid, killed_name: told.name }, kernel_log: told.lines }
     }

@@ -52,11 +52,6 @@ impl Memory {
         keyed(&self.folder, "memory.oom_control", "oom_kill")
     }
 
-    /// How often the limit was hit.
-    pub fn failcnt(&self) -> Result<u64, Error> {
-        number(&self.folder, "memory.failcnt")
-    }
-
     /// Main threads of the processes in it.
     pub fn procs(&self) -> Result<Vec<i32>, Error> {
         pids(&self.folder, "cgroup.procs")
@@ -195,12 +190,6 @@ mod tests {
         let group = folder(&[("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")]);
         assert_eq!(Memory::at(group.path()).oom_kill().unwrap(), Some(3));
         fails("memory.oom_control", |path| Memory::at(path).oom_kill());
-    }
-
-    #[test]
-    fn failcnt() {
-        assert_eq!(Memory::at(folder(&[("memory.failcnt", "65\n")]).path()).failcnt().unwrap(), 65);
-        fails("memory.failcnt", |path| Memory::at(path).failcnt());
     }
 
     #[test]
