@@ -191,8 +191,9 @@ impl Fleet {
             self.input(now, id, Input::CheckChanged, out);
         }
         let why = Why::asked(Cause::ConfigChange, Some(actor.clone()));
-        self.part(now, &cycles, &why, false, out);
+        // Who leaves is known first: what it needs waits for its end.
         self.leave(now, &leaving, actor, out);
+        self.part(now, &cycles, &why, false, out);
         Ok(())
     }
 

@@ -709,6 +709,10 @@ impl Instance {
                 let reason = format!("{SCHEDULED}{cron}");
                 self.phase = Phase::Waiting { until: Mono(u64::MAX), shown: Wall(i64::MAX), reason, scheduled: true };
             }
+            // With autorestart it is no job any more: it is to run.
+            (Phase::Waiting { scheduled: true, .. }, Want::Up, None) if policy.autorestart => {
+                self.phase = Phase::Queued
+            }
             (Phase::Waiting { scheduled: true, .. }, _, None) => self.phase = Phase::Stopped,
             _ => {}
         }
