@@ -110,7 +110,7 @@ fn exited(record: &Record) -> String {
     let evidence = &record.evidence;
     if let Some((child, signal)) = evidence.children.iter().rev().find_map(|child| Some((child, child.signal?))) {
         return format!(
-            "code {code}: look first why its process {} (`{}`) was ended by {signal}; its own lines stand between those of \
+            "code {code}: look first why its process {} (`{}`) was ended by {signal}; what it wrote last is in \
              `stead logs`",
             child.pid, child.name
         );
@@ -148,8 +148,8 @@ fn ill(spec: &Spec, record: &Record) -> String {
                 `start_period`"
             .into();
     }
-    if said.starts_with("HTTP ") {
-        return format!("it answered {said} to its `health_check`: its own log says why (`stead logs`)");
+    if said.starts_with("HTTP ") || said.starts_with("exit code ") {
+        return format!("its `health_check` was answered by `{said}`: its own log says why (`stead logs`)");
     }
     let timeout = spec.readiness.health_check.as_ref().map(|check| format!(" ({})", check.timeout)).unwrap_or_default();
     format!(
@@ -193,7 +193,7 @@ fn signalled(record: &Record) -> String {
                  `stead health` says which grow"
             ),
             Some(command) => format!(
-                "no fault of its own: `{command}` sent {signal}; `stead stop` and `stead restart` are planned and count nothing"
+                "no fault of its own: `{command}` sent {signal}; `stead stop` and `stead restart` are planned and do not count"
             ),
             None => format!("no fault of its own: {signal} was sent by `stead signal`"),
         };
@@ -390,7 +390,7 @@ mod tests {
     fn an_ill_app_is_answered_by_what_it_said() {
         for (last, words) in [
             ("connection refused", "`start_period`"),
-            ("HTTP 503 Service Unavailable", "it answered HTTP 503"),
+            ("HTTP 503 Service Unavailable", "answered by `HTTP 503"),
             ("no answer", "`timeout`"),
         ] {
             let mut ill = record(Cause::HealthCheck);

@@ -267,10 +267,13 @@ fn end(screen: &Screen, now: Wall, record: &Record) -> String {
             line("exception", &said);
         }
     }
-    if let Some(meaning) = evidence.exit_meaning.as_ref().filter(|meaning| !record.summary.contains(&meaning.words)) {
+    // That it failed is all that everybody's 1 says.
+    let meaning = evidence.exit_meaning.as_ref().filter(|_| record.exit_code != Some(1));
+    if let Some(meaning) = meaning.filter(|meaning| !record.summary.contains(&meaning.words)) {
         line("means", &meaning.words);
     }
-    if let Some(holder) = &evidence.lock_holder {
+    let told = |holder: &&LockHolder| record.summary.contains(&format!("held by pid {}", holder.pid));
+    if let Some(holder) = evidence.lock_holder.as_ref().filter(|holder| !told(holder)) {
         line("locked", &locked(holder));
     }
     if let Some(hint) = evidence.hint.as_ref().filter(|hint| !record.summary.contains(*hint)) {
@@ -385,7 +388,7 @@ fn probed(end: Wall, probe: &serde_json::Value) -> (String, Vec<String>) {
     });
     let told = |answer: &Answer| {
         let mark = if answer.ok { "well" } else { "not well" };
-        format!("{mark}: {} in {}, {} before the end", answer.said, answer.took_ms, since(end, answer.at))
+        format!("{} before, {mark}: {} (in {})", since(end, answer.at), answer.said, answer.took_ms)
     };
     let first = answers.len().saturating_sub(MOST_ANSWERS);
     (format!("{check}{failures}"), answers[first..].iter().map(told).collect())
@@ -478,6 +481,7 @@ api#2  exit-code: OperationalError: database is locked after 1m 1s
     #[test]
     fn every_piece_of_evidence_has_its_line() {
         let mut ended = record("api#2", Cause::ExitCode, "exited with code 137 after 1m 1s", 5_000);
+        ended.exit_code = Some(137);
         let (at, before) = (ended.ended_at, |span| Wall(ended.ended_at.0 - span));
         let evidence = &mut ended.evidence;
         evidence.exit_meaning =
@@ -510,8 +514,8 @@ api#2  exit-code: OperationalError: database is locked after 1m 1s
   process     pid 13 (worker) was ended by SIGKILL 2 s before
   changed     app.py
   probe       http://x/y, one failure
-  answer      well: HTTP 200 in 3 ms, 900 ms before the end
-  answer      not well: HTTP 503 in 3 ms, 300 ms before the end
+  answer      900 ms before, well: HTTP 200 (in 3 ms)
+  answer      300 ms before, not well: HTTP 503 (in 3 ms)
   then        restart at once: autorestart
   stderr      nothing in the log
   stdout      its last 10 lines
