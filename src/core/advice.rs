@@ -1,7 +1,8 @@
 //! What to do about an end: one line by cause, which names the attribute or the line of code.
 
-use super::record::{Cause, Exception, Record, SpawnFailure};
-use super::spec::{Bytes, Spec};
+use super::probe::Answer;
+use super::record::{Cause, Exception, LockHolder, Record, SpawnFailure};
+use super::spec::{Bytes, Signal, Spec, Stop};
 
 /// Advice on an end; `None` where there is nothing to do.
 #[must_use]
@@ -13,8 +14,9 @@ pub fn advice(spec: &Spec, record: &Record) -> Option<String> {
                            or obeyed a signal from outside (its last words may say so)"
                 .into()
         }
-        Cause::ExitCode => match &record.evidence.exception {
-            Some(exception) => raised(exception),
+        // One that need not be why it ended has no signature.
+        Cause::ExitCode => match record.evidence.exception.as_ref().filter(|_| record.signature.is_some()) {
+            Some(exception) => raised(exception, record.evidence.lock_holder.as_ref()),
             None => exited(record),
         },
         Cause::Signal => signalled(record),
@@ -37,39 +39,50 @@ pub fn advice(spec: &Spec, record: &Record) -> Option<String> {
                  or something outside of stead grew (the kernel's lines name who was biggest)"
             ),
         },
-        Cause::HealthCheck => {
-            "its `health_check` went unanswered: look what it was busy with then (`stead logs`), or give \
-                               the check a longer time-out"
-                .into()
-        }
-        Cause::StartTimeout => {
-            "it was not ready within `listen_timeout`: raise that, or look what its start waits for".into()
-        }
+        Cause::HealthCheck => ill(spec, record),
+        Cause::StartTimeout => not_ready(spec),
         Cause::SpawnFailed => spawn(spec, record.evidence.spawn.as_ref()),
         Cause::Lost => {
             "nothing in the app: the machine or the keeper ended under it; `last -x` and `journalctl -b -1 -e` \
                         tell of the machine"
                 .into()
         }
-        Cause::Manual | Cause::Reload | Cause::ConfigChange | Cause::Shutdown => return None,
-        Cause::Cron => "as `cron_restart` says".into(),
-        Cause::Watch => "as `watch` says; what must not restart it belongs into `ignore_watch`".into(),
+        cause if was_deaf(spec, record) => deaf(spec, cause),
+        Cause::Manual | Cause::ConfigChange | Cause::Shutdown => return None,
+        Cause::Reload if spec.listen.is_empty() => {
+            "no fault; without `listen` a reload is a restart with a gap: docs/reload.md".into()
+        }
+        Cause::Reload => return None,
+        Cause::Cron => match &spec.policy.cron_restart {
+            Some(line) => format!("no fault: as `cron_restart: {line}` says"),
+            None => "no fault: as `cron_restart` said".into(),
+        },
+        Cause::Watch => match &record.evidence.watch_path {
+            Some(path) => {
+                format!("no fault where {path} is code; what must not restart it belongs into `ignore_watch`")
+            }
+            None => "as `watch` says; what must not restart it belongs into `ignore_watch`".into(),
+        },
     })
 }
 
 /// By an exception: at its line, with a word on the three that fleets meet most.
-fn raised(exception: &Exception) -> String {
+fn raised(exception: &Exception, holder: Option<&LockHolder>) -> String {
     let Exception { kind, message, location } = exception;
     let place = location.as_ref().map_or_else(|| "where it is raised".to_owned(), |place| format!("at {place}"));
     let bare = kind.rsplit('.').next().unwrap_or(kind);
     if message.contains("database is locked") || message.contains("database table is locked") {
+        let other = holder.map_or_else(|| "another process".into(), held_by);
         return format!(
-            "{place}: another process held SQLite's lock for longer than this one waits: a longer `timeout=` of \
+            "{place}: {other} held SQLite's lock for longer than this one waits: a longer `timeout=` of \
              sqlite3.connect(), `PRAGMA journal_mode=WAL`, shorter transactions in the other"
         );
     }
     if bare.ends_with("Timeout") || bare.ends_with("TimeoutError") || message.contains("timed out") {
-        return format!("{place}: what it called did not answer in time: catch {bare} and try again later");
+        return format!(
+            "{place}: what it called did not answer in time: a longer `timeout=` of that call, or catch {bare} and try again \
+             later"
+        );
     }
     if matches!(bare, "ModuleNotFoundError" | "ImportError") {
         return format!(
@@ -82,27 +95,109 @@ fn raised(exception: &Exception) -> String {
     format!("fix {bare} {place}, or catch it there")
 }
 
+/// `holder (pid 12)`, or what is known of it.
+fn held_by(holder: &LockHolder) -> String {
+    match (&holder.instance, &holder.command) {
+        (Some(name), _) => format!("{name} (pid {})", holder.pid),
+        (None, Some(command)) => format!("pid {} (`{command}`)", holder.pid),
+        (None, None) => format!("pid {}", holder.pid),
+    }
+}
+
 /// With a code and no exception.
 fn exited(record: &Record) -> String {
     let code = record.exit_code.unwrap_or_default();
-    let said = if record.evidence.stderr_tail.is_empty() {
-        "it said nothing on stderr"
-    } else {
-        "its last words on stderr are its reason"
+    let evidence = &record.evidence;
+    if let Some((child, signal)) = evidence.children.iter().rev().find_map(|child| Some((child, child.signal?))) {
+        return format!(
+            "code {code}: look first why its process {} (`{}`) was ended by {signal}; what it wrote last is in \
+             `stead logs`",
+            child.pid, child.name
+        );
+    }
+    if let Some(meaning) = evidence.exit_meaning.as_ref().filter(|meaning| meaning.words.contains("gunicorn")) {
+        return format!(
+            "code {code}, {}: `gunicorn --check-config` says why, or its last words on stderr",
+            meaning.words
+        );
+    }
+    let said = match (evidence.stderr_tail.is_empty(), evidence.stdout_tail.is_empty()) {
+        (false, _) => "its last words on stderr are its reason",
+        (true, false) => "it said nothing on stderr; its last words on stdout may be its reason",
+        (true, true) => "it said nothing, neither on stderr nor on stdout",
     };
     match code {
-        126 => "the shell found its command and may not run it: its mode (chmod +x), or `interpreter`".into(),
-        127 => "the shell did not find a command: its name, or PATH in `env`".into(),
+        124 => "code 124: `timeout` ended it: give that a longer time, or look what the command waits for".into(),
+        126 => "code 126: the shell found its command and may not run it: its mode (chmod +x), or `interpreter`".into(),
+        127 => "code 127: the shell did not find a command: its name, or PATH in `env`".into(),
         129..=192 => format!(
-            "a shell reports the death of its child by signal {}: `script` without a shell around it shows it directly",
-            code - 128
+            "code {code}: a shell reports the death of its child by {}: `script` without a shell around it shows it directly",
+            Signal(code - 128)
         ),
-        _ => format!("{said}; where code {code} means that it is done, `stop_exit_codes: [{code}]` says so"),
+        _ => format!("code {code}: {said}; where {code} means that it is done, `stop_exit_codes: [{code}]` says so"),
     }
+}
+
+/// The answers tell a server that is not there from one that is busy and one that says itself that it is ill.
+fn ill(spec: &Spec, record: &Record) -> String {
+    let answers = record.evidence.probe.as_ref().and_then(|probe| probe.get("answers")).cloned();
+    let answers: Vec<Answer> = answers.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
+    let said = answers.last().map(|answer| answer.said.as_str()).unwrap_or_default();
+    if said.contains("refused") {
+        return "nothing listens where its `health_check` asks: put its address right, or give a slow start its time by \
+                `start_period`"
+            .into();
+    }
+    if said.starts_with("HTTP ") || said.starts_with("exit code ") {
+        return format!("its `health_check` was answered by `{said}`: its own log says why (`stead logs`)");
+    }
+    let timeout = spec.readiness.health_check.as_ref().map(|check| format!(" ({})", check.timeout)).unwrap_or_default();
+    format!(
+        "its `health_check` got no good answer: look what it was busy with then (`stead logs`), or give the check a longer \
+         `timeout`{timeout} or more `retries`"
+    )
+}
+
+fn not_ready(spec: &Spec) -> String {
+    let readiness = &spec.readiness;
+    format!(
+        "`listen_timeout: {}` was over: raise it if its start takes longer; with `wait_ready` it must say READY=1 to \
+         $NOTIFY_SOCKET (sd_notify(3)), else leave that out",
+        readiness.listen_timeout
+    )
+}
+
+/// It was asked to end, did not, and was killed.
+fn was_deaf(spec: &Spec, record: &Record) -> bool {
+    record.planned && record.signal == Some(Signal::KILL) && spec.stop.kill_signal != Signal::KILL
+}
+
+fn deaf(spec: &Spec, cause: Cause) -> String {
+    let Stop { kill_signal, kill_timeout, .. } = &spec.stop;
+    if cause == Cause::Reload && !spec.listen.is_empty() {
+        return "it did not end within `reload_timeout` and was killed: raise that, or let it handle `reload_signal`"
+            .into();
+    }
+    format!(
+        "it did not end by {kill_signal} within `kill_timeout: {kill_timeout}` and was killed: let it handle that signal, name \
+         another `kill_signal`, or raise the time"
+    )
 }
 
 fn signalled(record: &Record) -> String {
     let Some(signal) = record.signal else { return "look for who sent the signal".into() };
+    if let Some(sender) = &record.evidence.sender {
+        return match sender.command.as_deref() {
+            Some(killer @ ("systemd-oomd" | "earlyoom")) => format!(
+                "{killer} acts when the machine is short of memory: give the biggest apps a `max_memory_restart`; \
+                 `stead health` says which grow"
+            ),
+            Some(command) => format!(
+                "no fault of its own: `{command}` sent {signal}; `stead stop` and `stead restart` are planned and do not count"
+            ),
+            None => format!("no fault of its own: {signal} was sent by `stead signal`"),
+        };
+    }
     match signal.0 {
         // SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV.
         4 | 6 | 7 | 8 | 11 => format!(
@@ -176,8 +271,7 @@ mod tests {
     use super::*;
     use crate::core::clock::{Millis, Wall};
     use crate::core::name::AppName;
-    use crate::core::record::{BigProcess, Confidence, Crossing, Evidence, Memory, Next, NextAction};
-    use crate::core::spec::Signal;
+    use crate::core::record::{Actor, BigProcess, Confidence, Crossing, Evidence, Memory, Next, NextAction};
 
     fn spec() -> Spec {
         Spec { command: vec!["/srv/app.py".into()], cwd: "/srv".into(), ..Spec::plain(AppName::parse("web").unwrap()) }
@@ -216,10 +310,7 @@ mod tests {
     fn every_unplanned_cause_has_advice_of_one_line() {
         for cause in Cause::ALL {
             let of = advice(&spec(), &record(cause));
-            assert_eq!(
-                of.is_none(),
-                matches!(cause, Cause::Manual | Cause::Reload | Cause::ConfigChange | Cause::Shutdown)
-            );
+            assert_eq!(of.is_none(), matches!(cause, Cause::Manual | Cause::ConfigChange | Cause::Shutdown));
             let text = of.unwrap_or_default();
             assert!(!text.contains('\n') && !text.contains("  ") && text.len() < 320, "{cause:?}: {text}");
         }
@@ -233,6 +324,7 @@ mod tests {
                 Exception { kind: kind.into(), message: message.into(), location: Some("store.py:41".into()) };
             let mut record = record(Cause::ExitCode);
             record.evidence.exception = Some(exception);
+            record.signature = Some(kind.into());
             said(&record)
         };
         for (kind, message, words) in [
@@ -250,7 +342,7 @@ mod tests {
 
     #[test]
     fn codes_and_signals_are_answered_by_what_they_mean() {
-        for (code, words) in [(126, "chmod +x"), (127, "PATH"), (139, "signal 11"), (3, "`stop_exit_codes: [3]`")] {
+        for (code, words) in [(126, "chmod +x"), (127, "PATH"), (139, "SIGSEGV"), (3, "`stop_exit_codes: [3]`")] {
             let text = said(&Record { exit_code: Some(code), ..record(Cause::ExitCode) });
             assert!(text.contains(words), "{code}: {text}");
         }
@@ -258,6 +350,60 @@ mod tests {
             let text = said(&Record { signal: Some(Signal(signal)), ..record(Cause::Signal) });
             assert!(text.contains(words), "{signal}: {text}");
         }
+    }
+
+    #[test]
+    fn an_exception_that_need_not_be_why_is_no_advice() {
+        let mut record = Record { exit_code: Some(3), ..record(Cause::ExitCode) };
+        record.evidence.exception = Some(Exception { kind: "KeyError".into(), message: "'x'".into(), location: None });
+        assert!(said(&record).starts_with("code 3: "), "{}", said(&record));
+    }
+
+    #[test]
+    fn who_held_a_lock_and_who_sent_a_signal_are_named() {
+        let mut locked = record(Cause::ExitCode);
+        locked.signature = Some("OperationalError: database is locked".into());
+        locked.evidence.exception = Some(Exception {
+            kind: "OperationalError".into(),
+            message: "database is locked".into(),
+            location: Some("store.py:41".into()),
+        });
+        locked.evidence.lock_holder = Some(LockHolder {
+            pid: 12,
+            command: Some("python3 sar.py".into()),
+            instance: Some("sar-collector".into()),
+            path: "/srv/x.db".into(),
+            seen_at: Wall(0),
+        });
+        assert!(
+            said(&locked).starts_with("at store.py:41: sar-collector (pid 12) held SQLite's lock"),
+            "{}",
+            said(&locked)
+        );
+        let mut sent = Record { signal: Some(Signal::TERM), ..record(Cause::Signal) };
+        let command = Some("stead signal TERM web".into());
+        sent.evidence.sender = Some(Actor { uid: Some(0), pid: Some(7), command });
+        assert!(said(&sent).contains("`stead signal TERM web` sent SIGTERM"), "{}", said(&sent));
+    }
+
+    #[test]
+    fn an_ill_app_is_answered_by_what_it_said() {
+        for (last, words) in [
+            ("connection refused", "`start_period`"),
+            ("HTTP 503 Service Unavailable", "answered by `HTTP 503"),
+            ("no answer", "`timeout`"),
+        ] {
+            let mut ill = record(Cause::HealthCheck);
+            let answer = Answer { at: Wall(0), ok: false, said: last.into(), took_ms: Millis(1) };
+            ill.evidence.probe = Some(serde_json::json!({"check": "x", "failures": 1, "answers": [answer]}));
+            assert!(said(&ill).contains(words), "{last}: {}", said(&ill));
+        }
+    }
+
+    #[test]
+    fn who_had_to_be_killed_is_told_by_which_attribute() {
+        let deaf = Record { planned: true, signal: Some(Signal::KILL), ..record(Cause::Manual) };
+        assert!(said(&deaf).contains("within `kill_timeout: 1.6 s`"), "{}", said(&deaf));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::backoff::STABLE;
 use super::clock::{Millis, Wall};
 use super::record::{Cause, CauseCount, NextAction};
-use super::spec::Policy;
+use super::spec::{Policy, Signal};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,6 +19,10 @@ pub struct Brief<'a> {
     pub uptime_ms: Option<Millis>,
     pub cause: Cause,
     pub planned: bool,
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    #[serde(default)]
+    pub signal: Option<Signal>,
     #[serde(borrow)]
     pub signature: Option<Cow<'a, str>>,
     pub next: BriefNext,
@@ -178,6 +182,8 @@ mod tests {
             uptime_ms: Some(Millis(uptime)),
             cause,
             planned: false,
+            exit_code: None,
+            signal: None,
             signature: None,
             next: BriefNext { action: NextAction::Restart },
         }

@@ -36,11 +36,13 @@ impl Asked {
             policy: spec.policy.clone(),
         });
         let by_cause = if filter.is_counted() { rows } else { found.by_cause };
-        let advice = by_cause.iter().filter_map(|row| {
-            let record = found.examples.get(&(row.cause, row.signature.clone()))?;
-            let text = advice::advice(spec, record)?;
-            Some(Advice { cause: row.cause, signature: row.signature.clone(), text })
-        });
+        let mut advice: Vec<Advice> = Vec::new();
+        for row in &by_cause {
+            for record in found.examples.get(&(row.cause, row.signature.clone())).into_iter().flatten() {
+                let of = |text| Advice { cause: row.cause, signature: row.signature.clone(), text };
+                advice.extend(advice::advice(spec, record).map(of).filter(|new| !advice.contains(new)));
+            }
+        }
         if let Some(kept) = found.kept.filter(|kept| (*kept as u64) < tally.total) {
             let records = if kept == 1 { "record is" } else { "records are" };
             found.notes.push(format!(
@@ -54,7 +56,7 @@ impl Asked {
             planned: tally.planned,
             unplanned: tally.unplanned,
             since: tally.since,
-            advice: advice.collect(),
+            advice,
             by_cause,
             records: found.records,
             loops: found.loops,

@@ -459,7 +459,8 @@ fn a_flood_without_an_end_of_line_makes_a_small_record() {
     assert!(size < 64 << 10, "{size} bytes");
 }
 
-fn first_end(stead: &Stead, name: &str) -> Value {
+/// The record of the first end of an app, once it is there.
+pub fn first_end(stead: &Stead, name: &str) -> Value {
     eventually(&format!("{name} has ended once"), || {
         let all = stead.json(["why", name, "--json"]);
         all["records"].as_array().unwrap().last().cloned().ok_or_else(|| all.to_string())

@@ -15,6 +15,7 @@ mod memory;
 mod plan;
 mod policy;
 mod probes;
+mod reader;
 mod recovery;
 mod reload;
 mod start_and_stop;

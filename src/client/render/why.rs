@@ -7,7 +7,8 @@ use super::table::{self, Column, Cut, cell};
 use super::text;
 use crate::core::cause::is_planned;
 use crate::core::clock::Wall;
-use crate::core::record::{Actor, Cause, Confidence, Exception, Incident, NextAction, Record};
+use crate::core::probe::Answer;
+use crate::core::record::{Actor, Cause, ChildEnd, Confidence, Exception, Incident, LockHolder, NextAction, Record};
 use crate::core::spec::Bytes;
 use crate::core::view::WhyView;
 use crate::core::why::Filter;
@@ -17,6 +18,13 @@ pub const EARLIER: usize = 5;
 
 /// Rows of causes that are shown; an app whose exceptions never repeat has many.
 const MOST_ROWS: usize = 10;
+
+/// Lines of stdout and answers of a health check that are shown; `--json` has the rest.
+const MOST_SAID: usize = 10;
+const MOST_ANSWERS: usize = 3;
+
+/// Processes of a tree that are named.
+const MOST_PROCESSES: usize = 3;
 
 const SENTENCE: Cut = Cut { least: 16, rank: 4, ample: 24 };
 
@@ -261,6 +269,21 @@ fn end(screen: &Screen, now: Wall, record: &Record) -> String {
             line("exception", &said);
         }
     }
+    // That it failed is all that everybody's 1 says.
+    let meaning = evidence.exit_meaning.as_ref().filter(|_| record.exit_code != Some(1));
+    if let Some(meaning) = meaning.filter(|meaning| !record.summary.contains(&meaning.words)) {
+        line("means", &meaning.words);
+    }
+    let told = |holder: &&LockHolder| record.summary.contains(&format!("held by pid {}", holder.pid));
+    if let Some(holder) = evidence.lock_holder.as_ref().filter(|holder| !told(holder)) {
+        line("locked", &locked(holder));
+    }
+    if let Some(hint) = evidence.hint.as_ref().filter(|hint| !record.summary.contains(*hint)) {
+        line("timed out", hint);
+    }
+    for child in evidence.children.iter().rev().take(MOST_PROCESSES).rev() {
+        line("process", &died(record.ended_at, child));
+    }
     if let Some(sender) = &evidence.sender {
         line("sent by", &who(sender));
     }
@@ -268,13 +291,17 @@ fn end(screen: &Screen, now: Wall, record: &Record) -> String {
         line("changed", path);
     }
     if let Some(probe) = &evidence.probe {
-        line("probe", &probe.to_string());
+        let (check, answers) = probed(record.ended_at, probe);
+        line("probe", &check);
+        for answer in answers {
+            line("answer", &answer);
+        }
     }
     if let Some(memory) = memory(record) {
         line("memory", &memory);
     }
     if let Some(crossing) = &evidence.cap_crossing {
-        for process in crossing.processes.iter().take(3) {
+        for process in crossing.processes.iter().take(MOST_PROCESSES) {
             line("biggest", &format!("{} in pid {}: {}", Bytes(process.memory_bytes), process.pid, process.command));
         }
     }
@@ -294,6 +321,10 @@ fn end(screen: &Screen, now: Wall, record: &Record) -> String {
         matches!(record.cause, Cause::Success | Cause::ExitCode | Cause::Signal | Cause::CoreDump) && !record.planned;
     if speaks || !evidence.stderr_tail.is_empty() {
         said(screen, &mut lines, "stderr", &evidence.stderr_tail);
+    }
+    if !record.planned && !evidence.stdout_tail.is_empty() {
+        let tail = &evidence.stdout_tail;
+        said(screen, &mut lines, "stdout", &tail[tail.len().saturating_sub(MOST_SAID)..]);
     }
     lines
 }
@@ -328,6 +359,41 @@ fn said(screen: &Screen, lines: &mut String, label: &str, tail: &[String]) {
     for said in tail {
         lines.push_str(&format!("  {} {}\n", screen.paint(Style::Dim, "|"), text::plain(said)));
     }
+}
+
+/// `/srv/x.db, held by pid 12 of collector: python3 collector.py`.
+fn locked(holder: &LockHolder) -> String {
+    let of = holder.instance.as_ref().map_or(String::new(), |name| format!(" of {name}"));
+    let command = holder.command.as_ref().map_or(String::new(), |command| format!(": {command}"));
+    format!("{}, held by pid {}{of}{command}", holder.path, holder.pid)
+}
+
+/// `pid 12 (worker) was ended by SIGSEGV 3 s before`.
+fn died(end: Wall, child: &ChildEnd) -> String {
+    let how = match (child.signal, child.exit_code) {
+        (Some(signal), _) => format!("was ended by {signal}"),
+        (None, Some(code)) => format!("exited with code {code}"),
+        (None, None) => "ended".into(),
+    };
+    format!("pid {} ({}) {how} {} before", child.pid, child.name, since(end, child.ended_at))
+}
+
+/// What was asked, and the last answers. A form that is not known is shown as it is.
+fn probed(end: Wall, probe: &serde_json::Value) -> (String, Vec<String>) {
+    let answers = probe.get("answers").cloned().and_then(|value| serde_json::from_value::<Vec<Answer>>(value).ok());
+    let (Some(check), Some(answers)) = (probe["check"].as_str(), answers) else {
+        return (probe.to_string(), Vec::new());
+    };
+    let failures = probe["failures"].as_u64().map_or(String::new(), |count| match count {
+        1 => ", one failure".into(),
+        count => format!(", {count} failures in a row"),
+    });
+    let told = |answer: &Answer| {
+        let mark = if answer.ok { "well" } else { "not well" };
+        format!("{} before, {mark}: {} (in {})", since(end, answer.at), answer.said, answer.took_ms)
+    };
+    let first = answers.len().saturating_sub(MOST_ANSWERS);
+    (format!("{check}{failures}"), answers[first..].iter().map(told).collect())
 }
 
 /// `uid 0, pid 4711: kill -9 42`.
@@ -390,7 +456,9 @@ mod tests {
     use super::super::screen::tests::plain;
     use super::*;
     use crate::core::clock::Millis;
+    use crate::core::exit_code::Meaning;
     use crate::core::record::{Oom, Tally};
+    use crate::core::spec::Signal;
     use crate::core::view::Advice;
     use crate::core::why::Eager;
 
@@ -458,6 +526,52 @@ api#2  exit-code: OperationalError: database is locked after 1m 1s
             local(locked.ended_at)
         );
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn every_piece_of_evidence_has_its_line() {
+        let mut ended = record("api#2", Cause::ExitCode, "exited with code 137 after 1m 1s", 5_000);
+        ended.exit_code = Some(137);
+        let (at, before) = (ended.ended_at, |span| Wall(ended.ended_at.0 - span));
+        let evidence = &mut ended.evidence;
+        evidence.exit_meaning =
+            Some(Meaning { words: "128 + 9, as a shell reports it".into(), signal: Some(Signal::KILL) });
+        evidence.lock_holder = Some(LockHolder {
+            pid: 12,
+            command: Some("python3 sar.py".into()),
+            instance: Some("sar".into()),
+            path: "/srv/x.db".into(),
+            seen_at: at,
+        });
+        evidence.hint = Some("an answer of db:5432 did not come".into());
+        evidence.children = vec![ChildEnd {
+            pid: 13,
+            name: "worker".into(),
+            exit_code: None,
+            signal: Some(Signal::KILL),
+            ended_at: before(2_000),
+        }];
+        evidence.watch_path = Some("app.py".into());
+        let answer = |ok, said: &str, span| Answer { at: before(span), ok, said: said.into(), took_ms: Millis(3) };
+        let answers = [answer(true, "HTTP 200", 900), answer(false, "HTTP 503", 300)];
+        evidence.probe = Some(serde_json::json!({"check": "http://x/y", "failures": 1, "answers": answers}));
+        evidence.stdout_tail = (0..12).map(|n| format!("line {n}")).collect();
+        let shown = end(&plain(80), NOW, &ended);
+        let expected = "
+  means       128 + 9, as a shell reports it
+  locked      /srv/x.db, held by pid 12 of sar: python3 sar.py
+  timed out   an answer of db:5432 did not come
+  process     pid 13 (worker) was ended by SIGKILL 2 s before
+  changed     app.py
+  probe       http://x/y, one failure
+  answer      900 ms before, well: HTTP 200 (in 3 ms)
+  answer      300 ms before, not well: HTTP 503 (in 3 ms)
+  then        restart at once: autorestart
+  stderr      nothing in the log
+  stdout      its last 10 lines
+  | line 2
+";
+        assert!(shown.contains(expected), "{shown}");
     }
 
     #[test]

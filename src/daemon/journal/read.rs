@@ -20,6 +20,9 @@ use std::path::PathBuf;
 /// How much is read at once.
 const BLOCK: u64 = 256 << 10;
 
+/// Codes and signals of one row of which each gets advice of its own.
+const KINDS: usize = 4;
+
 /// Without a filter, ends that are looked at for advice and loops behind those that are shown.
 const LOOK_BACK: usize = 500;
 
@@ -92,8 +95,8 @@ pub struct Found {
     pub records: Vec<Record>,
     /// Of those that the filter takes, where all were looked at.
     pub by_cause: Vec<CauseCount>,
-    /// The newest of each row.
-    pub examples: BTreeMap<(Cause, Option<String>), Record>,
+    /// Of each row the newest, and the newest with another code or signal.
+    pub examples: BTreeMap<(Cause, Option<String>), Vec<Record>>,
     pub loops: Vec<Eager>,
     pub notes: Vec<String>,
     /// Newest first.
@@ -110,6 +113,7 @@ impl Reader {
             asked,
             keep: self.keep,
             open: asked.ids.keys().copied().collect(),
+            mixed: asked.rows.iter().any(|row| row.signature.is_none() && row.count > 1 && has_kinds(row.cause)),
             wanted: asked.rows.iter().map(|row| (row.cause, row.signature.clone())).collect(),
             streaks: asked.ids.keys().map(|id| (*id, (Streak::default(), true))).collect(),
             counted: Counted::default(),
@@ -159,6 +163,8 @@ struct Search<'a> {
     open: BTreeSet<Id>,
     /// Rows without an example yet.
     wanted: BTreeSet<(Cause, Option<String>)>,
+    /// A row may have ends with several codes or signals.
+    mixed: bool,
     streaks: BTreeMap<Id, (Streak, bool)>,
     counted: Counted,
     unread: usize,
@@ -217,13 +223,16 @@ impl Search<'_> {
         let row = (end.cause, end.signature.as_deref().map(str::to_owned));
         let taken = self.asked.filter.takes(end);
         let shown = taken && self.asked.last.is_none_or(|last| self.found.records.len() < last);
-        let example = self.wanted.remove(&row) || (taken && !self.found.examples.contains_key(&row));
+        let known = self.found.examples.get(&row).map_or(&[][..], Vec::as_slice);
+        let same = |one: &Record| (one.exit_code, one.signal) == (end.exit_code, end.signal) || row.1.is_some();
+        let is_new = known.len() < KINDS && !known.iter().any(same);
+        let example = self.wanted.remove(&row) || ((taken || !known.is_empty()) && is_new);
         if taken {
             self.counted.add(end);
         }
         if let Some(record) = (shown || example).then(|| record(line)).flatten() {
             if example {
-                self.found.examples.insert(row, record.clone());
+                self.found.examples.entry(row).or_default().push(record.clone());
             }
             if shown {
                 self.found.records.push(record);
@@ -237,9 +246,14 @@ impl Search<'_> {
             return true;
         }
         let shown = self.asked.last.is_some_and(|last| self.found.records.len() >= last);
-        let told = self.wanted.is_empty() && self.streaks.values().all(|(_, goes_on)| !goes_on);
+        let told = self.wanted.is_empty() && !self.mixed && self.streaks.values().all(|(_, goes_on)| !goes_on);
         self.asked.filter.is_counted() && shown && (told || self.ends >= LOOK_BACK)
     }
+}
+
+/// Whether ends by it differ by code or signal, and the counters do not tell them apart.
+fn has_kinds(cause: Cause) -> bool {
+    matches!(cause, Cause::ExitCode | Cause::Signal | Cause::CoreDump)
 }
 
 fn record(line: &[u8]) -> Option<Record> {
