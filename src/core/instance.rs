@@ -9,8 +9,11 @@ use super::clock::{Millis, Mono, Now, Wall};
 use super::cron::{Calendar, Cron};
 use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, Reached, RunNote, Sent, Signalled, Why};
 use super::name::{AppName, Id, RunId};
+use super::port;
 use super::probe::{self, Finding, Health, Outcome};
-use super::record::{Actor, Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
+use super::record::{
+    Actor, Cause, Crossing, Evidence, Memory, Next, NextAction, PortHolder, Record, SpawnFailure, TakenPort, Tally,
+};
 use super::reload::Beside;
 use super::signature;
 use super::spec::{Env, KillMode, OomPolicy, Signal, Spec};
@@ -173,6 +176,7 @@ pub enum Input {
     },
     SpawnFailed {
         failure: SpawnFailure,
+        holder: Option<PortHolder>,
     },
     /// It said that it is ready.
     Ready,
@@ -391,8 +395,9 @@ impl Instance {
                     Some(why) => self.stop(now, run, pid, why, out),
                 }
             }
-            (Phase::Starting { run, .. }, Input::SpawnFailed { failure }) => {
-                let verdict = cause::spawn_failed(&run.spec, &failure);
+            (Phase::Starting { run, .. }, Input::SpawnFailed { failure, holder }) => {
+                let port = port::not_bound(&failure).map(|taken| TakenPort { holder, ..taken });
+                let verdict = cause::spawn_failed(&run.spec, &failure, port.as_ref());
                 let end = Ended {
                     pid: None,
                     status: None,
@@ -402,7 +407,7 @@ impl Instance {
                     again: false,
                     left: 0,
                     memory: Memory::default(),
-                    evidence: Evidence { spawn: Some(failure), ..Evidence::default() },
+                    evidence: Evidence { spawn: Some(failure), port, ..Evidence::default() },
                     signature: None,
                     actor: None,
                 };
@@ -506,6 +511,7 @@ impl Instance {
                         // Those that stead itself ended tell nothing.
                         children: if why_is_ours { Vec::new() } else { facts.children },
                         hint: facts.hint,
+                        port: facts.port.filter(|_| verdict.cause == Cause::ExitCode),
                     },
                     signature,
                     actor,
@@ -1029,8 +1035,13 @@ impl Instance {
             | Cause::StartTimeout
             | Cause::SpawnFailed
             | Cause::Lost => {
-                let ended =
-                    UnplannedEnd { cause: verdict.cause, status: end.status, uptime: end.stood, at: end.at.mono };
+                let ended = UnplannedEnd {
+                    cause: verdict.cause,
+                    status: end.status,
+                    uptime: end.stood,
+                    at: end.at.mono,
+                    port: end.evidence.port.as_ref(),
+                };
                 let next = backoff::after(&spec.policy, &mut self.streak, ended);
                 match (next.action, next.delay_ms) {
                     (NextAction::Stop, _) => scheduled.unwrap_or(next),
