@@ -9,7 +9,7 @@ use stead::core::clock::{Mono, Now, Wall};
 use stead::core::command::{Command, Request, Terms};
 use stead::core::event::{RunNote, Sent};
 use stead::core::fleet::Fleet;
-use stead::core::name::RunId;
+use stead::core::name::{Id, RunId};
 use stead::core::record::{Cause, NextAction, Record};
 use stead::core::recover::{Found, Held, HeldState, WANTED_VERSION, Wanted, tails};
 use stead::core::spec::{Env, KillMode, Signal};
@@ -18,6 +18,7 @@ use stead::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 
 const STATE: &str = include_str!("fixtures/state-v1.json");
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
+const INCIDENT: &str = include_str!("fixtures/journal-v1-incident.json");
 const FROM_KEEPER: &str = include_str!("fixtures/from-keeper-v1.jsonl");
 const EVIDENCE: &str = include_str!("fixtures/record-v1-evidence.json");
 const RELOAD: &str = include_str!("fixtures/reload-v1.jsonl");
@@ -41,7 +42,7 @@ fn the_journal_of_version_1_is_read() {
     assert_eq!(lines.len(), JOURNAL.lines().count());
     let ends = lines.iter().filter_map(|line| match &line.entry {
         Entry::End { record, .. } => Some((record.run.as_str(), record.cause, record.next.action)),
-        Entry::Start { .. } | Entry::Reset { .. } | Entry::Asked { .. } => None,
+        Entry::Start { .. } | Entry::Incident(_) | Entry::Reset { .. } | Entry::Asked { .. } => None,
     });
     assert_eq!(
         ends.collect::<Vec<_>>(),
@@ -98,6 +99,19 @@ fn a_reload_of_version_1_is_taken_over() {
     assert_eq!((record.next.action, lines[1].later), (NextAction::RunsOn, Some((RunId(9), 4))));
     RELOAD.lines().skip(2).for_each(same_with_new_fields::<Line>);
     RELOAD.lines().take(2).for_each(same_with_new_fields::<FromKeeper>);
+}
+
+#[test]
+fn an_incident_in_the_journal_is_said_in_the_same_words() {
+    let line: Line = read(INCIDENT);
+    let Entry::Incident(incident) = &line.entry else { panic!("{line:?}") };
+    assert_eq!((incident.run.as_str(), incident.cause, incident.oom.killed_pid), ("web#2", Cause::OomKill, Some(42)));
+    let mut oldest: Value = read(INCIDENT);
+    oldest.as_object_mut().unwrap().remove("v");
+    assert!(covers(&serde_json::to_value(&line).unwrap(), &oldest), "{line:?}");
+    same_with_new_fields::<Line>(INCIDENT);
+    let run = line.run;
+    assert_eq!(tails([line])[&Id(3)].kills[&run], 1);
 }
 
 #[test]
@@ -172,7 +186,8 @@ fn add_fields(value: &mut Value) {
         Value::Object(fields) => {
             // Maps by the user's own keys, the choice of an enum, and what is opaque by contract.
             let open = ["env", "environments", "limits", "note", "probe"];
-            let choices = ["start", "end", "reset", "asked", "code", "signal", "tcp", "unix", "ended", "failed"];
+            let choices =
+                ["start", "end", "reset", "asked", "incident", "code", "signal", "tcp", "unix", "ended", "failed"];
             let choice = fields.len() == 1 && fields.keys().all(|key| choices.contains(&key.as_str()));
             for (_, inside) in fields.iter_mut().filter(|(key, _)| !open.contains(&key.as_str())) {
                 add_fields(inside);

@@ -161,6 +161,7 @@ impl Daemon {
         })?;
         if let Some(trouble) = started {
             screen::warn(&Screen::stderr(false), &trouble);
+            self.home.note(&trouble);
         }
         Ok(true)
     }

@@ -2,10 +2,10 @@
 
 use crate::core::command::Refusal;
 use crate::core::recover::Wanted;
-use crate::os::{file, process, user};
+use crate::os::{clock, file, process, user};
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,6 +107,12 @@ impl Home {
                 Err(refusal.hint("is the home writable?"))
             }
         }
+    }
+
+    /// Puts a line into stead's own log.
+    pub fn note(&self, warning: &str) {
+        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(self.path.join("stead.log"));
+        let _ = log.and_then(|mut log| writeln!(log, "{}  WARN {warning}", String::from(clock::now().wall)));
     }
 
     /// Does a keeper (or a client that is just starting one) hold the lock? Where we may not look, nobody can say that it does not.

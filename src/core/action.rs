@@ -4,7 +4,7 @@ use super::clock::{Millis, Mono, Wall};
 use super::command::{Refusal, Reply};
 use super::event::RunNote;
 use super::name::{AppName, Id, RunId, Ticket};
-use super::record::{Record, Tally};
+use super::record::{Incident, Record, Tally};
 use super::spec::{Env, Signal, Spec};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -119,6 +119,8 @@ pub enum Entry {
     Reset {
         at: Wall,
     },
+    /// The run goes on.
+    Incident(Box<Incident>),
     /// Somebody wants a run that the policy would not bring, or not yet.
     Asked {
         at: Wall,
@@ -134,4 +136,15 @@ pub struct Streak {
     pub delay: Option<Millis>,
     /// The last ten unplanned ends, oldest first.
     pub recent: VecDeque<Mono>,
+    /// Of the ends that `short` counts: the last ones, where they came at the app's own memory limits.
+    #[serde(default)]
+    pub starved: Option<Starved>,
+}
+
+/// Short lives one after another that ended at the cap or at the wall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Starved {
+    pub ends: u32,
+    /// The most that one of them used: the app needs no less before it is well.
+    pub needs_bytes: u64,
 }

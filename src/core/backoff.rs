@@ -1,6 +1,6 @@
 //! Whether, and after how long, a run is followed by another.
 
-use super::action::Streak;
+use super::action::{Starved, Streak};
 use super::clock::{Millis, Mono};
 use super::event::ExitStatus;
 use super::record::{Cause, Next, NextAction, TakenPort};
@@ -32,8 +32,11 @@ pub struct UnplannedEnd<'a> {
     pub cause: Cause,
     /// `None`: the spawn failed.
     pub status: Option<ExitStatus>,
+    /// What stead itself ended for its memory lived up to that moment.
     pub uptime: Millis,
     pub at: Mono,
+    /// Bytes in use, where it ended at its own memory limit.
+    pub starved: Option<u64>,
     /// It did not get its port. That is no fault of its own: it waits, and is not given up for it.
     pub port: Option<&'a TakenPort>,
 }
@@ -76,8 +79,12 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd<'_>) -> Nex
     if is_stable(policy, end.uptime) {
         streak.short = 0;
         streak.delay = None;
+        streak.starved = None;
     } else if counts && (end.uptime < policy.min_uptime || end.status.is_none()) {
         streak.short += 1;
+        let before = streak.starved.unwrap_or(Starved { ends: 0, needs_bytes: 0 });
+        streak.starved =
+            end.starved.map(|bytes| Starved { ends: before.ends + 1, needs_bytes: before.needs_bytes.max(bytes) });
     }
     let by = rule.map(|(key, reaction)| format!("restart_on {key}: {}", reaction.word()));
     if let (Some(Reaction::Never), Some(reason)) = (reaction, &by) {
@@ -136,6 +143,12 @@ pub fn jitter(seed: u64, salt: u64, most: Millis) -> Millis {
     Millis((x ^ (x >> 31)) % (most.0 + 1))
 }
 
+/// Where most of the short lives that an app gave up after ended at its own memory limits.
+#[must_use]
+pub fn starved(streak: &Streak) -> Option<Starved> {
+    streak.starved.filter(|starved| starved.ends > streak.short / 2)
+}
+
 /// Ten unplanned ends within ten minutes, the last of them too.
 #[must_use]
 pub fn is_crash_loop(streak: &Streak, now: Mono) -> bool {
@@ -152,6 +165,7 @@ mod tests {
             status: Some(ExitStatus::Code(1)),
             uptime: Millis(uptime),
             at: Mono(uptime),
+            starved: None,
             port: None,
         }
     }
@@ -186,6 +200,21 @@ mod tests {
         assert_eq!(streak.short, 1);
         assert_eq!(after(&policy, &mut streak, end(31_000)).action, NextAction::Restart);
         assert_eq!(streak.short, 0);
+    }
+
+    #[test]
+    fn who_gives_up_for_want_of_memory_is_known_by_the_last_of_its_short_lives() {
+        let policy = Policy { max_restarts: 4, ..Policy::default() };
+        let live = |starved: &[Option<u64>]| {
+            let mut streak = Streak::default();
+            let next =
+                starved.iter().map(|starved| after(&policy, &mut streak, UnplannedEnd { starved: *starved, ..end(5) }));
+            assert_eq!(next.last().unwrap().action, NextAction::GiveUp);
+            super::starved(&streak)
+        };
+        assert_eq!(live(&[None, Some(60), Some(62), Some(61)]), Some(Starved { ends: 3, needs_bytes: 62 }));
+        assert_eq!(live(&[Some(60), Some(62), Some(61), None]), None);
+        assert_eq!(live(&[Some(60), None, Some(62), Some(61)]), None, "half of them is not most");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! From facts to the cause: one pure function, in one order of trust.
 
+use super::action::Starved;
 use super::backoff;
 use super::clock::{Millis, Mono};
 use super::event::{Exit, ExitStatus, Facts, Grounds, Killer, Signalled, Why};
 use super::exit_code::{self, Meaning};
 use super::instance::Run;
-use super::record::{Actor, Cause, Confidence, Crossing, Exception, LockHolder, SpawnFailure, TakenPort};
+use super::record::{Actor, Cause, Confidence, Crossing, Exception, LockHolder, Oom, SpawnFailure, TakenPort};
 use super::spec::{Bytes, OomPolicy, Signal, Spec, Stop};
 use super::traceback::{Standing, Traceback};
 
@@ -75,7 +76,7 @@ pub fn verdict(spec: &Spec, run: &Run, why: Option<&Why>, exit: &Exit, facts: &F
         _ if facts.oom.host > 0 && was_killed(exit.status) => Verdict::new(
             Cause::OomKillHost,
             Confidence::Certain,
-            format!("killed by the kernel {after}: the machine was out of memory"),
+            format!("killed by the kernel {after}: the machine, or a group above its own, was out of memory"),
         ),
         ExitStatus::Code(code) if backoff::is_done(&spec.policy, exit.status) => Verdict {
             planned: true,
@@ -299,6 +300,50 @@ pub fn crossed(spec: &Spec, crossing: &Crossing) -> String {
     format!(": {usage}{cap}{growth}{}", biggest.unwrap_or_default())
 }
 
+/// What kills by the kernel are called.
+#[must_use]
+pub fn of_kill(oom: &Oom) -> Cause {
+    if oom.own > 0 { Cause::OomKill } else { Cause::OomKillHost }
+}
+
+/// A kill in the tree of an app that went on.
+#[must_use]
+pub fn went_on(spec: &Spec, oom: &Oom) -> String {
+    let name = oom.killed_name.as_ref().map_or_else(|| "a process of its tree".into(), |name| format!("`{name}`"));
+    let pid = oom.killed_pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let who = match oom.own + oom.host {
+        0 | 1 => format!("{name}{pid} was"),
+        several => format!("{several} processes of its tree were"),
+    };
+    let newest = if oom.own + oom.host > 1 && oom.killed_name.is_some() {
+        format!(", {name}{pid} the last of them,")
+    } else {
+        String::new()
+    };
+    let lack = match (of_kill(oom), spec.wall()) {
+        (Cause::OomKill, Some(wall)) => format!("its tree reached its hard memory limit of {wall}"),
+        (Cause::OomKill, None) => "its tree reached its hard memory limit".into(),
+        _ => "the machine, or a group above its own, was out of memory".into(),
+    };
+    format!("{who}{newest} killed by the kernel: {lack}; the app went on (oom_policy: continue)")
+}
+
+/// Why one that ends at its memory limits before it is well gave up, and what to do.
+#[must_use]
+pub fn starves(spec: &Spec, starved: Starved) -> String {
+    let (limit, attribute) = match (spec.max_memory_restart, spec.wall()) {
+        (Some(cap), _) => (format!("cap {cap}"), "max_memory_restart"),
+        (None, Some(wall)) => (format!("wall {wall}"), "memory_max"),
+        (None, None) => ("no cap".into(), "its memory"),
+    };
+    let (needs, min_uptime) = (Bytes(starved.needs_bytes), spec.policy.min_uptime);
+    format!(
+        "needs at least {needs} before it has been up for {min_uptime} (min_uptime), {limit}: raise {attribute}; {} runs in a row \
+         ended so",
+        starved.ends
+    )
+}
+
 /// Does this cause stand for somebody's wish?
 #[must_use]
 pub fn is_planned(cause: Cause) -> bool {
@@ -337,14 +382,13 @@ fn act(cause: Cause) -> &'static str {
         Cause::MemoryCap => "restarted by stead at its memory cap",
         Cause::HealthCheck => "restarted by stead: its health check failed",
         Cause::StartTimeout => "stopped by stead: it was not ready in time",
-        Cause::Success
-        | Cause::ExitCode
-        | Cause::Signal
-        | Cause::CoreDump
-        | Cause::OomKill
-        | Cause::OomKillHost
-        | Cause::SpawnFailed
-        | Cause::Lost => "stopped",
+        Cause::OomKill => "ended by stead: the kernel killed a process of its tree at its hard memory limit",
+        Cause::OomKillHost => {
+            "ended by stead: the kernel killed a process of its tree, for the machine, or a group above its own, was out of memory"
+        }
+        Cause::Success | Cause::ExitCode | Cause::Signal | Cause::CoreDump | Cause::SpawnFailed | Cause::Lost => {
+            "stopped"
+        }
     }
 }
 
@@ -412,6 +456,8 @@ mod tests {
             spec: Arc::new(spec),
             revision: 0,
             signalled: None,
+            kills: 0,
+            killed_at: None,
             part: Part::Main,
             reached: Reached::Online,
             health: None,

@@ -26,8 +26,8 @@ pub enum Event {
     Exited { run: RunId, exit: Exit, left: u32 },
     /// The working set of a live tree is above its cap.
     OverCap { run: RunId, crossing: Box<Crossing> },
-    /// The kernel killed a process of a live tree for the tree's own limit.
-    OomKill { run: RunId },
+    /// The kernel killed a process of a live tree for want of memory.
+    OomKill { run: RunId, killed: Box<Killed> },
     /// A process of a live tree said `READY=1`.
     Ready { run: RunId },
     /// The answer to `Action::Probe`.
@@ -70,6 +70,13 @@ pub struct Usage {
     pub user: Millis,
     pub system: Millis,
     pub max_rss_bytes: u64,
+}
+
+/// Kills by the kernel in a run's group since the run began, and what is known of the newest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Killed {
+    pub oom: Oom,
+    pub kernel_log: Vec<String>,
 }
 
 /// What was gathered at the edge before anything was cleaned up.

@@ -104,7 +104,7 @@ impl Fleet {
             Event::Ready { run } => self.input_of(now, run, Input::Ready, &mut out),
             Event::Probed { run, outcome } => self.input_of(now, run, Input::Probed { outcome }, &mut out),
             Event::OverCap { run, crossing } => self.input_of(now, run, Input::OverCap { crossing }, &mut out),
-            Event::OomKill { run } => self.input_of(now, run, Input::OomKill, &mut out),
+            Event::OomKill { run, killed } => self.input_of(now, run, Input::OomKill { killed }, &mut out),
             Event::Finished { run, facts } => self.input_of(now, run, Input::Finished { facts }, &mut out),
             Event::Changed { app, path } => self.changed(now, &app, path, &mut out),
             Event::Term { actor } => self.term(now, actor, &mut out),

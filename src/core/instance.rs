@@ -7,12 +7,13 @@ use super::backoff::{self, UnplannedEnd};
 use super::cause::{self, Verdict};
 use super::clock::{Millis, Mono, Now, Wall};
 use super::cron::{Calendar, Cron};
-use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, Reached, RunNote, Sent, Signalled, Why};
+use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, Killed, Reached, RunNote, Sent, Signalled, Why};
 use super::name::{AppName, Id, RunId};
 use super::port;
 use super::probe::{self, Finding, Health, Outcome};
 use super::record::{
-    Actor, Cause, Crossing, Evidence, Memory, Next, NextAction, PortHolder, Record, SpawnFailure, TakenPort, Tally,
+    Actor, Cause, Crossing, Evidence, Incident, Memory, Next, NextAction, Oom, PortHolder, Record, SpawnFailure,
+    TakenPort, Tally,
 };
 use super::reload::Beside;
 use super::signature;
@@ -20,6 +21,9 @@ use super::spec::{Env, KillMode, OomPolicy, Signal, Spec};
 use super::view::Status;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// An end so soon after a kill in its tree is what came of the kill: a shell that exits with its child's status, say.
+const AFTERMATH: Millis = Millis(2_000);
 
 /// A process that SIGKILL did not end is in the kernel's hands; it is asked again this often.
 const KILL_AGAIN: Millis = Millis(1000);
@@ -49,6 +53,10 @@ pub struct Run {
     pub revision: u32,
     /// The last signal that somebody asked stead to send to it.
     pub signalled: Option<Signalled>,
+    /// Kills by the kernel in its tree that the journal tells of.
+    pub kills: u64,
+    /// When the last of them was told; `None`: by a daemon before.
+    pub killed_at: Option<Mono>,
     pub part: Part,
     pub reached: Reached,
     /// While it is asked how it is.
@@ -65,6 +73,24 @@ pub enum Part {
     },
     /// Another run has taken its place.
     Predecessor,
+}
+
+impl Run {
+    /// What the kernel did in the tree long ago, and the journal told then, says nothing of this end.
+    fn forget_told(&self, end: Mono, facts: &mut Facts) {
+        let fresh = (facts.oom.own + facts.oom.host).saturating_sub(self.kills);
+        if self.kills == 0 || self.killed_at.is_some_and(|at| end - at <= AFTERMATH) {
+            return;
+        }
+        match (fresh, facts.oom.own) {
+            (0, _) => {
+                facts.oom = Oom::default();
+                facts.kernel_log.clear();
+            }
+            (_, 0) => facts.oom.host = fresh,
+            (_, _) => facts.oom.own = fresh,
+        }
+    }
 }
 
 /// Where it is in its life; each phase carries its own facts.
@@ -193,8 +219,10 @@ pub enum Input {
     OverCap {
         crossing: Box<Crossing>,
     },
-    /// The kernel killed a process of the tree for the tree's own limit, and the main process lives.
-    OomKill,
+    /// The kernel killed a process of the tree for want of memory, and the main process lives.
+    OomKill {
+        killed: Box<Killed>,
+    },
     Finished {
         facts: Box<Facts>,
     },
@@ -372,6 +400,8 @@ impl Instance {
                     spec: spec.clone(),
                     revision,
                     signalled: None,
+                    kills: 0,
+                    killed_at: None,
                     part,
                     reached: Reached::Spawned,
                     health: None,
@@ -403,7 +433,8 @@ impl Instance {
                     status: None,
                     at: now,
                     uptime: Millis(0),
-                    stood: Millis(0),
+                    lived: Millis(0),
+                    starved: None,
                     again: false,
                     left: 0,
                     memory: Memory::default(),
@@ -429,12 +460,17 @@ impl Instance {
                 }
                 phase
             }
-            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::OomKill)
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::OomKill { killed })
                 if run.spec.allowance.oom_policy == OomPolicy::Kill =>
             {
-                self.stop(now, run, pid, Why::asked(Cause::OomKill, None), out)
+                self.stop(now, run, pid, Why::asked(cause::of_kill(&killed.oom), None), out)
             }
-            (phase @ (Phase::Readying { .. } | Phase::Online { .. }), Input::OomKill) => phase,
+            (Phase::Readying { run, pid, until }, Input::OomKill { killed }) => {
+                Phase::Readying { run: self.went_on(now, run, *killed, out), pid, until }
+            }
+            (Phase::Online { run, pid }, Input::OomKill { killed }) => {
+                Phase::Online { run: self.went_on(now, run, *killed, out), pid }
+            }
             (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::OverCap { crossing }) => {
                 self.stop_over_cap(now, run, pid, crossing, out)
             }
@@ -444,19 +480,29 @@ impl Instance {
             (Phase::Stopping { run, pid, intent }, Input::Exited { exit, left }) => {
                 self.ending(now, run, pid, exit, Some(left), Some(intent), out)
             }
-            (Phase::Ending { run, pid, exit, left, intent, again, .. }, Input::Finished { facts }) => {
+            (Phase::Ending { run, pid, exit, left, intent, again, .. }, Input::Finished { mut facts }) => {
+                run.forget_told(exit.at.mono, &mut facts);
                 let uptime = exit.at.mono - run.started.mono;
                 // First cause sticks: a stop that was noted only after the death did not cause it.
                 let intent = intent.filter(|intent| intent.since <= exit.at.mono);
                 let crossing = intent.as_ref().and_then(|intent| intent.crossing.clone());
                 let patience = intent.as_ref().and_then(|intent| self.patience_ended(spec, &run, intent, &exit));
+                let acted_at = intent.as_ref().map(|intent| intent.since);
                 let why = intent.map(|intent| intent.why);
                 let why_is_ours = why.is_some();
                 let mut verdict = cause::verdict(spec, &run, why.as_ref(), &exit, &facts);
                 if let Some(crossing) = crossing.as_ref().filter(|_| verdict.cause == Cause::MemoryCap) {
-                    verdict.summary.push_str(&cause::crossed(&run.spec, crossing));
+                    verdict.summary.push_str(&cause::crossed(spec, crossing));
                 }
                 verdict.summary.push_str(&patience.unwrap_or_default());
+                let used = crossing.as_ref().map(|crossing| crossing.usage_bytes).max(facts.memory.last_bytes);
+                let (lived, starved) = match verdict.cause {
+                    Cause::MemoryCap => (acted_at.unwrap_or(exit.at.mono) - run.started.mono, used),
+                    Cause::OomKill => {
+                        (acted_at.unwrap_or(exit.at.mono) - run.started.mono, spec.wall().map(|wall| wall.0).max(used))
+                    }
+                    _ => (uptime, None),
+                };
                 // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
                 let exception =
                     facts.exception.map(|found| found.exception).filter(|_| verdict.cause == Cause::ExitCode);
@@ -483,13 +529,15 @@ impl Instance {
                     status: Some(exit.status),
                     at: exit.at,
                     uptime,
-                    stood: if run.reached == Reached::Online { uptime } else { Millis(0) },
+                    lived: if run.reached == Reached::Online { lived } else { Millis(0) },
+                    starved,
                     again,
                     // A daemon that took the run over after its end was not told how many it left.
                     left: left.max(facts.left),
+                    // The present wish's: a changed cap holds for the run that is under way.
                     memory: Memory {
-                        cap_bytes: run.spec.max_memory_restart.map(|bytes| bytes.0),
-                        wall_bytes: run.spec.wall().map(|bytes| bytes.0),
+                        cap_bytes: spec.max_memory_restart.map(|bytes| bytes.0),
+                        wall_bytes: spec.wall().map(|bytes| bytes.0),
                         peak_bytes: facts.memory.peak_bytes.or(Some(exit.usage.max_rss_bytes)),
                         ..facts.memory
                     },
@@ -520,14 +568,15 @@ impl Instance {
             }
 
             // Time.
-            (Phase::Online { run, pid }, Input::Due) if self.rings(now) => {
+            (Phase::Online { run, pid }, Input::Due) if run.part == Part::Main && self.rings(now) => {
                 if spec.policy.autorestart {
                     self.stop(now, run, pid, Why::asked(Cause::Cron, None), out)
                 } else {
                     let text =
                         "cron_restart: the run before is still at work; it is left to, and no other is started".into();
                     out.push(Action::Report { instance: self.name.clone(), text });
-                    Phase::Online { run, pid }
+                    // Its health may be due at the same moment.
+                    self.answer(now, spec, Phase::Online { run, pid }, Input::Due, out)
                 }
             }
             (Phase::Waiting { until, scheduled, .. }, Input::Due) if now.mono >= until => {
@@ -628,7 +677,7 @@ impl Instance {
                 | Phase::Starting { .. }
                 | Phase::Stopping { .. }
                 | Phase::Ending { .. }),
-                Input::OverCap { .. } | Input::OomKill,
+                Input::OverCap { .. } | Input::OomKill { .. },
             ) => phase,
             (
                 phase @ (Phase::Stopped
@@ -874,6 +923,29 @@ impl Instance {
         self.note_and_send(now, run, pid, intent, out)
     }
 
+    /// The kernel killed in the tree, and the app goes on: that is told, once.
+    fn went_on(&self, now: Now, run: Run, killed: Killed, out: &mut Vec<Action>) -> Run {
+        let Killed { mut oom, kernel_log } = killed;
+        let kills = oom.own + oom.host;
+        let cause = cause::of_kill(&oom);
+        let fresh = kills.saturating_sub(run.kills);
+        if fresh == 0 {
+            return run;
+        }
+        (oom.own, oom.host) = if cause == Cause::OomKill { (fresh, 0) } else { (0, fresh) };
+        let incident = Incident {
+            run: format!("{}#{}", self.name, run.seq),
+            instance: self.name.clone(),
+            at: now.wall,
+            cause,
+            summary: cause::went_on(&run.spec, &oom),
+            oom,
+            kernel_log,
+        };
+        self.write(self.line(run.id, run.seq, Entry::Incident(Box::new(incident))), out);
+        Run { kills, killed_at: Some(now.mono), ..run }
+    }
+
     fn note_and_send(&self, now: Now, run: Run, pid: i32, intent: Intent, out: &mut Vec<Action>) -> Phase {
         out.push(Action::Note { run: run.id, note: self.note(&run, Some(intent.clone())) });
         self.send(now, run, pid, intent, out)
@@ -1003,9 +1075,10 @@ impl Instance {
             return self.other_stays(run);
         }
         // A run that lived long proves the app well, however it ended.
-        if backoff::is_stable(&spec.policy, end.stood) {
+        if backoff::is_stable(&spec.policy, end.lived) {
             self.streak.short = 0;
             self.streak.delay = None;
+            self.streak.starved = None;
         }
         match self.want {
             Want::Gone => return plain(NextAction::Delete, None, "deleted"),
@@ -1035,14 +1108,13 @@ impl Instance {
             | Cause::StartTimeout
             | Cause::SpawnFailed
             | Cause::Lost => {
-                let ended = UnplannedEnd {
-                    cause: verdict.cause,
-                    status: end.status,
-                    uptime: end.stood,
-                    at: end.at.mono,
-                    port: end.evidence.port.as_ref(),
-                };
-                let next = backoff::after(&spec.policy, &mut self.streak, ended);
+                let (uptime, at, starved) = (end.lived, end.at.mono, end.starved);
+                let port = end.evidence.port.as_ref();
+                let ended = UnplannedEnd { cause: verdict.cause, status: end.status, uptime, at, starved, port };
+                let mut next = backoff::after(&spec.policy, &mut self.streak, ended);
+                if let Some(starved) = backoff::starved(&self.streak).filter(|_| next.action == NextAction::GiveUp) {
+                    next.reason = cause::starves(spec, starved);
+                }
                 match (next.action, next.delay_ms) {
                     (NextAction::Stop, _) => scheduled.unwrap_or(next),
                     (NextAction::Restart, Some(delay)) => {
@@ -1104,8 +1176,11 @@ struct Ended {
     status: Option<ExitStatus>,
     at: Now,
     uptime: Millis,
-    /// Of that, what the policy counts: one that was never online did not live at all.
-    stood: Millis,
+    /// What the policy counts: up to its own end, or to the moment in which stead ended it for its memory; one that was never online did
+    /// not live at all.
+    lived: Millis,
+    /// Bytes in use, where it ended at its own memory limit.
+    starved: Option<u64>,
     again: bool,
     left: u32,
     memory: Memory,

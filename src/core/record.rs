@@ -279,6 +279,22 @@ pub struct Oom {
     pub killed_name: Option<String>,
 }
 
+/// What happened to a run and did not end it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// `flask-app#3`.
+    pub run: String,
+    pub instance: String,
+    pub at: Wall,
+    /// `oom-kill` or `oom-kill-host`: a process of the tree was killed, and the app went on.
+    pub cause: Cause,
+    /// One plain sentence.
+    pub summary: String,
+    /// Kills since the incident before, and whom the newest hit.
+    pub oom: Oom,
+    pub kernel_log: Vec<String>,
+}
+
 /// Where a spawn failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpawnFailure {

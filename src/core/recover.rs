@@ -104,6 +104,8 @@ pub struct Tail {
     pub open: Vec<Line>,
     /// The runs that have their end written.
     pub ended: BTreeSet<RunId>,
+    /// Kills by the kernel in the trees of open runs that are written down.
+    pub kills: BTreeMap<RunId, u64>,
 }
 
 /// The end of every instance's journal, from its lines in the order of writing. By id: a name may be given again.
@@ -118,6 +120,7 @@ pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
             to_follow: None,
             open: Vec::new(),
             ended: BTreeSet::new(),
+            kills: BTreeMap::new(),
         });
         tail.newest = tail.newest.max(line.later.unwrap_or((line.run, line.seq)));
         match &line.entry {
@@ -128,10 +131,14 @@ pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
             Entry::End { record, .. } => {
                 tail.open.retain(|open| open.run != line.run);
                 tail.ended.insert(line.run);
+                tail.kills.remove(&line.run);
                 tail.last_end = Some(line.clone());
                 if record.next.action != NextAction::RunsOn {
                     tail.to_follow = Some(line.clone());
                 }
+            }
+            Entry::Incident(incident) => {
+                *tail.kills.entry(line.run).or_default() += incident.oom.own + incident.oom.host;
             }
             Entry::Asked { .. } => tail.to_follow = None,
             Entry::Reset { .. } => {}
@@ -315,7 +322,7 @@ impl Fleet {
         instance.last =
             tail.last_end.as_ref().filter(|_| instance.tally.total > 0).and_then(|line| match &line.entry {
                 Entry::End { record, .. } => Some(record.clone()),
-                Entry::Start { .. } | Entry::Reset { .. } | Entry::Asked { .. } => None,
+                Entry::Start { .. } | Entry::Incident(_) | Entry::Reset { .. } | Entry::Asked { .. } => None,
             });
     }
 
@@ -339,8 +346,9 @@ impl Fleet {
                 (None, false) => Part::Predecessor,
             };
             let written = tail.is_some_and(|tail| tail.open.iter().any(|open| open.run == one.run));
+            let kills = tail.and_then(|tail| tail.kills.get(&one.run)).copied().unwrap_or(0);
             let second = part != Part::Main;
-            let (phase, unwanted) = instance.adopt(now, app, one, part, written, out);
+            let (phase, unwanted) = instance.adopt(now, app, one, part, (written, kills), out);
             if !second {
                 instance.phase = phase;
                 ends = unwanted;
@@ -379,6 +387,8 @@ impl Fleet {
                 spec: app.spec.clone(),
                 revision: app.revision,
                 signalled: None,
+                kills: 0,
+                killed_at: None,
                 part: Part::Main,
                 reached: Reached::Spawned,
                 health: None,
@@ -431,14 +441,14 @@ impl Fleet {
 
 impl Instance {
     /// The phase of a run that the keeper holds, and why it is to end, where its turn to do so is still to come. `written`: its start
-    /// is in the journal.
+    /// is in the journal; `kills`: so many kills in its tree are, too.
     fn adopt(
         &mut self,
         now: Now,
         app: &App,
         held: Held,
         part: Part,
-        written: bool,
+        (written, kills): (bool, u64),
         out: &mut Vec<Action>,
     ) -> (Phase, Option<Why>) {
         let spec = app.spec.clone();
@@ -452,6 +462,8 @@ impl Instance {
             spec: spec.clone(),
             revision: held.note.revision,
             signalled: held.note.signalled.clone(),
+            kills,
+            killed_at: None,
             part,
             reached: match held.state {
                 HeldState::Live | HeldState::Ended { .. } if spec.readiness.is_immediate() => Reached::Online,

@@ -117,7 +117,7 @@ impl Instance {
             | Input::SpawnFailed { .. }
             | Input::Exited { .. }
             | Input::OverCap { .. }
-            | Input::OomKill
+            | Input::OomKill { .. }
             | Input::Ready
             | Input::Probed { .. }
             | Input::Finished { .. } => {}

@@ -2,7 +2,7 @@
 
 use super::clock::{Millis, Wall};
 use super::name::Id;
-use super::record::{Cause, CauseCount, Record};
+use super::record::{Cause, CauseCount, Incident, Record};
 use super::spec::Spec;
 use super::trend::Trend;
 use super::why::Eager;
@@ -126,6 +126,9 @@ pub struct WhyView {
     /// What the journal cannot tell, and why.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// What happened to runs and did not end them, newest first.
+    #[serde(default)]
+    pub events: Vec<Incident>,
 }
 
 /// What to do about a row of `by_cause`.

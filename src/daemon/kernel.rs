@@ -10,7 +10,7 @@ use std::path::Path;
 /// Of the newest kill in a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OomKill {
-    /// Was it for want of memory of the whole machine? `None`: the log does not say.
+    /// Was it for want of memory of the whole machine, or of a group above its own? `None`: the log does not say.
     pub host: Option<bool>,
     pub pid: Option<i32>,
     pub name: Option<String>,
@@ -145,7 +145,11 @@ fn find(group: &str, records: &[&str]) -> OomKill {
     let behind =
         read.get(at + 1).filter(|(_, next)| next.victim_cgroup.is_none() && next.victim_pid == line.victim_pid);
     OomKill {
-        host: Some(!matches!(line.constraint, Constraint::Cgroup { .. })),
+        host: Some(match &line.constraint {
+            Constraint::Cgroup { path: Some(path) } => path.rsplit('/').next() != Some(group),
+            Constraint::Cgroup { path: None } => false,
+            Constraint::Host | Constraint::Nodes => true,
+        }),
         pid: Some(line.victim_pid),
         name: Some(line.victim_name.clone()),
         lines: std::iter::once(*record).chain(behind.map(|(record, _)| *record)).map(text).collect(),
@@ -179,6 +183,10 @@ mod tests {
         let db = find("db.8", &log);
         assert_eq!((db.host, db.pid, db.name.as_deref()), (Some(true), Some(7), Some("git")));
         assert_eq!(find("web.70", &log), OomKill::default());
+        let above = lines(
+            "6,1,10,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,oom_memcg=/docker/a,task_memcg=/docker/a/stead-1/web.7,task=python3,pid=42,uid=0",
+        );
+        assert_eq!(find("web.7", &above).host, Some(true), "a container's limit is not the app's own");
         assert_eq!(find("eb.7", &log), OomKill::default());
     }
 

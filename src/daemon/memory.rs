@@ -7,7 +7,7 @@ use crate::core::clock::{Millis, Mono};
 use crate::core::name::RunId;
 use crate::core::record::{BigProcess, Crossing};
 use crate::core::view::Enforcement;
-use crate::os::cgroup::leaf::{Leaf, OomKills};
+use crate::os::cgroup::leaf::{Leaf, Limits, OomKills};
 use crate::os::wait::Waiter;
 use crate::os::{clock, process};
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +26,14 @@ const QUIET: u32 = 10;
 
 /// The cache is read anew when usage has moved by this: the whole of memory.stat costs some 50 µs.
 const STALE: u64 = 1 << 20;
+
+/// Kills are looked for wherever the usage moved, and else this often: between two looks a child may have taken all there is, been
+/// killed, and left next to no trace in the usage.
+const KILLS_EVERY: Millis = Millis(5_000);
+
+/// After a kill was told, further ones in the same tree are gathered for this long: a worker that dies at the wall again and again
+/// must not fill the journal.
+const KILLS_AGAIN: Millis = Millis(30_000);
 
 /// Processes that are named when a cap is crossed.
 const BIGGEST: usize = 5;
@@ -62,6 +70,9 @@ struct Tree {
     looks: VecDeque<(Mono, u64)>,
     quiet: u32,
     kills: u64,
+    kills_looked_at: Mono,
+    /// When a kill may be told next.
+    tell_kills_at: Mono,
     alarm: Option<OwnedFd>,
     crossed: bool,
 }
@@ -92,6 +103,8 @@ impl Memory {
             looks: VecDeque::new(),
             quiet: 0,
             kills: 0,
+            kills_looked_at: now,
+            tell_kills_at: now,
             alarm: None,
             crossed: false,
         };
@@ -100,18 +113,18 @@ impl Memory {
     }
 
     /// Other limits for a live run. The kernel's wall is moved only above what is in use: below it v2 would kill at once.
-    pub fn limit(&mut self, run: RunId, cap: Option<u64>, wall: Option<u64>, swap: u64, now: Mono) {
+    pub fn limit(&mut self, run: RunId, cap: Option<u64>, limits: &Limits, now: Mono) {
         let Some(tree) = self.runs.get_mut(&run) else { return };
-        if (tree.cap, tree.wall) == (cap, wall) {
+        if (tree.cap, tree.wall) == (cap, limits.wall) {
             return;
         }
-        if let (Some(leaf), Some(wall)) = (&tree.leaf, wall)
-            && leaf.usage().is_some_and(|usage| usage < wall)
-            && let Err(error) = leaf.set_wall(wall, swap)
+        let fits = |leaf: &&Leaf| limits.wall.is_none_or(|wall| leaf.usage().is_some_and(|usage| usage < wall));
+        if let Some(leaf) = tree.leaf.as_ref().filter(fits)
+            && let Err(error) = leaf.set_wall(limits)
         {
             tracing::warn!(%error, "a hard limit could not be moved");
         }
-        tree.limit(run, cap, wall, now, &self.alarm);
+        tree.limit(run, cap, limits.wall, now, &self.alarm);
     }
 
     pub fn remove(&mut self, run: RunId) {
@@ -151,6 +164,12 @@ impl Memory {
     /// The same at the price of one short read; `None` where no group counts it.
     pub fn reading(&mut self, run: RunId) -> Option<u64> {
         self.runs.get_mut(&run)?.counted()
+    }
+
+    /// Does the kernel count this run's memory?
+    #[must_use]
+    pub fn is_counted(&self, run: RunId) -> bool {
+        self.runs.get(&run).and_then(|tree| tree.leaf.as_ref()?.usage()).is_some()
     }
 
     #[must_use]
@@ -220,13 +239,18 @@ impl Tree {
         while self.looks.front().is_some_and(|(at, _)| now - *at > HISTORY) {
             self.looks.pop_front();
         }
-        let near = |limit: u64| before.max(bytes) > limit / 5 * 3;
-        if self.wall.is_some_and(near)
+        let moved = bytes.abs_diff(before) >= STILL || now - self.kills_looked_at >= KILLS_EVERY;
+        if self.wall.is_some()
+            && moved
+            && now >= self.tell_kills_at
             && let Some(kills) = self.leaf.as_ref().and_then(Leaf::oom_kills)
-            && kills.kills > self.kills
         {
-            self.kills = kills.kills;
-            found.push(Found::OomKill(run));
+            self.kills_looked_at = now;
+            if kills.kills > self.kills {
+                self.kills = kills.kills;
+                self.tell_kills_at = now + KILLS_AGAIN;
+                found.push(Found::OomKill(run));
+            }
         }
         if !self.crossed && self.cap.is_some_and(|cap| bytes >= cap) {
             self.crossed = true;

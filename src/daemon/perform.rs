@@ -21,12 +21,14 @@ use super::why;
 use crate::core::action::{Action, Order, To};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
-use crate::core::event::{Event, Exit, ExitStatus, Facts, Killer};
+use crate::core::event::{Event, Exit, ExitStatus, Facts, Killed, Killer};
 use crate::core::fleet::Fleet;
 use crate::core::instance::{Instance, Phase, Want};
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::probe::Outcome;
-use crate::core::record::{Actor, ChildEnd, Evidence, LockHolder, PortHolder, Record, SpawnFailure, TakenPort, Tally};
+use crate::core::record::{
+    Actor, ChildEnd, Evidence, LockHolder, Oom, PortHolder, Record, SpawnFailure, TakenPort, Tally,
+};
 use crate::core::spec::{self, Env, Listen, OomPolicy, Probe, Signal, Spec};
 use crate::core::traceback::{self, Standing, Traceback};
 use crate::core::trend::Trend;
@@ -406,8 +408,9 @@ impl Daemon {
                     self.happened(Event::OverCap { run, crossing });
                 }
                 Found::OomKill(run) => {
-                    tracing::warn!(run = self.shown(run), "the kernel killed a process of it at its hard limit");
-                    self.happened(Event::OomKill { run });
+                    tracing::warn!(run = self.shown(run), "the kernel killed a process of it for want of memory");
+                    let killed = Box::new(self.killed(run));
+                    self.happened(Event::OomKill { run, killed });
                 }
                 Found::GroupGone(run) => {
                     tracing::warn!(run = self.shown(run), "somebody removed its group: its memory is polled");
@@ -422,9 +425,8 @@ impl Daemon {
         for one in self.fleet.instances() {
             let Some(app) = self.fleet.app(&one.app) else { continue };
             for run in one.runs() {
-                let allowed = allowed(&app.spec);
                 let cap = app.spec.max_memory_restart.map(|cap| cap.0);
-                self.memory.limit(run.id, cap, allowed.wall, allowed.swap, now);
+                self.memory.limit(run.id, cap, &allowed(&app.spec), now);
             }
         }
     }
@@ -966,16 +968,25 @@ impl Daemon {
                 self.ask_kernel(run, pid, exit, &mut facts);
             }
         }
-        let kills = self.memory.oom_kills(run);
-        if kills.kills > 0 {
-            let leaf = self.envelopes.get(&run).map(|envelope| leaf::name(&envelope.core.instance, run.0));
-            let told = self.kernel_log.oom_kill(&leaf.unwrap_or_default());
-            let own = told.host.map_or(kills.own_limit, |host| !host);
-            (facts.oom.own, facts.oom.host) = if own { (kills.kills, 0) } else { (0, kills.kills) };
-            (facts.oom.killed_pid, facts.oom.killed_name) = (told.pid, told.name);
-            facts.kernel_log = told.lines;
+        let Killed { oom, kernel_log } = self.killed(run);
+        facts.oom = oom;
+        if !kernel_log.is_empty() {
+            facts.kernel_log = kernel_log;
         }
         facts
+    }
+
+    /// What the kernel killed in a run's group: by the group's counters, and whom by its log.
+    fn killed(&mut self, run: RunId) -> Killed {
+        let kills = self.memory.oom_kills(run);
+        if kills.kills == 0 {
+            return Killed::default();
+        }
+        let leaf = self.envelopes.get(&run).map(|envelope| leaf::name(&envelope.core.instance, run.0));
+        let told = self.kernel_log.oom_kill(&leaf.unwrap_or_default());
+        let own = told.host.map_or(kills.own_limit, |host| !host);
+        let (own, host) = if own { (kills.kills, 0) } else { (0, kills.kills) };
+        Killed { oom: Oom { own, host, killed_pid: told.pid, killed_name: told.name }, kernel_log: told.lines }
     }
 
     /// What the log of a run that failed has to do with its end.
@@ -1257,6 +1268,9 @@ fn log_line(line: &crate::core::action::Line) {
                 reason = next.reason,
                 "ended"
             );
+        }
+        Entry::Incident(incident) => {
+            tracing::warn!(run, cause = incident.cause.word(), summary = incident.summary, "went on");
         }
         Entry::Reset { .. } => tracing::info!(instance = line.instance, "counters reset"),
         Entry::Asked { .. } => tracing::info!(instance = line.instance, "asked for"),

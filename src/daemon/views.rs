@@ -9,7 +9,7 @@ use crate::core::history::Reading;
 use crate::core::instance::{Instance, Part, Phase, Want};
 use crate::core::name::RunId;
 use crate::core::reload::Beside;
-use crate::core::view::{InstanceView, ProcessView, ReadingView};
+use crate::core::view::{Enforcement, InstanceView, ProcessView, ReadingView};
 use crate::os::cgroup::site::Site;
 use crate::os::process::{self, Snapshot};
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ pub struct Usage {
     pub memory_bytes: Option<u64>,
     pub cpu_percent: Option<f64>,
     pub processes: u32,
+    /// The kernel counts its memory, and keeps its limits.
+    pub counted: bool,
 }
 
 impl Meter {
@@ -63,6 +65,7 @@ impl Meter {
                     memory_bytes: memory.of(run).or_else(shares),
                     cpu_percent: self.cpu(run, now.mono, started, ticks),
                     processes: tree.len() as u32,
+                    counted: memory.is_counted(run),
                 },
             );
         }
@@ -118,7 +121,13 @@ pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, 
         restarts_unplanned: one.tally.restarts_unplanned,
         memory_bytes: usage.and_then(|usage| usage.memory_bytes),
         memory_cap_bytes: spec.as_ref().and_then(|spec| spec.max_memory_restart).map(|bytes| bytes.0),
-        memory_enforcement: enforcement(site, capped),
+        memory_enforcement: match enforcement(site, capped) {
+            // No group could be made for this run, or somebody removed it.
+            Enforcement::Cgroup1 | Enforcement::Cgroup2 if capped && usage.is_some_and(|usage| !usage.counted) => {
+                Enforcement::Polling
+            }
+            enforcement => enforcement,
+        },
         cpu_percent: usage.and_then(|usage| usage.cpu_percent),
         processes: usage.map(|usage| usage.processes),
         next_start_at: match &one.phase {

@@ -59,6 +59,7 @@ impl Asked {
             records: found.records,
             loops: found.loops,
             notes: found.notes,
+            events: found.events,
         }
     }
 }

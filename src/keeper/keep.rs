@@ -112,7 +112,7 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
     ready();
     keeper.keep(&signals);
     let _ = std::fs::remove_file(keeper.home.join("stead.sock"));
-    keeper.site.close();
+    keeper.site.close(&keeper.home);
     Ok(())
 }
 

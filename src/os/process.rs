@@ -259,9 +259,13 @@ pub fn resident(pid: i32) -> Option<u64> {
     )
 }
 
-/// Asks the kernel to choose others first when memory is short. Only root with CAP_SYS_RESOURCE is heard.
+/// Asks the kernel to choose others first when memory is short. Below 0 only root with CAP_SYS_RESOURCE is heard; what was raised for
+/// us (a session of systemd's has 100 or 200) everybody may take back.
 pub fn protect_from_oom() {
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    let path = "/proc/self/oom_score_adj";
+    if std::fs::write(path, "-900").is_err() && own_oom_score_adj().is_some_and(|adj| adj > 0) {
+        let _ = std::fs::write(path, "0");
+    }
 }
 
 /// Clock ticks per second, in which /proc counts CPU time.

@@ -39,16 +39,29 @@ pub fn start_keeper(home: &Path, lock: &File) -> io::Result<Option<String>> {
             let description = format!("--description=stead of {}", home.display());
             let argv =
                 [run.as_str()].into_iter().chain(scope).chain([description.as_str(), "--", exe.as_str(), KEEPER]);
-            match begin(home, lock, &run, argv) {
+            match begin(home, lock, &run, argv, runtime_dir()) {
                 Ok(()) => return Ok(None),
                 Err(error) => Some(format!("{run} gave stead no scope of its own: {error}")),
             }
         }
     };
-    begin(home, lock, "/proc/self/exe", ["stead", KEEPER].into_iter()).map(|()| trouble)
+    begin(home, lock, "/proc/self/exe", ["stead", KEEPER].into_iter(), None).map(|()| trouble)
 }
 
-fn begin<'a>(home: &Path, lock: &File, program: &str, argv: impl Iterator<Item = &'a str>) -> io::Result<()> {
+/// Where a user's systemd listens: cron and su do not say it.
+fn runtime_dir() -> Option<String> {
+    let path = format!("/run/user/{}", super::process::uid());
+    let unsaid = std::env::var_os("XDG_RUNTIME_DIR").is_none() && Path::new(&path).is_dir();
+    unsaid.then(|| format!("XDG_RUNTIME_DIR={path}"))
+}
+
+fn begin<'a>(
+    home: &Path,
+    lock: &File,
+    program: &str,
+    argv: impl Iterator<Item = &'a str>,
+    more: Option<String>,
+) -> io::Result<()> {
     let (ready, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let null = file::null()?;
     let inherited = [lock.as_fd(), theirs.as_fd()];
@@ -56,7 +69,7 @@ fn begin<'a>(home: &Path, lock: &File, program: &str, argv: impl Iterator<Item =
     let plan = spawn::Plan {
         program: program.into(),
         argv: Strings::new(argv)?,
-        env: Strings::new(environment(home))?,
+        env: Strings::new(environment(home).into_iter().chain(more))?,
         cwd: "/".into(),
         ..spawn::Plan::default()
     };

@@ -142,6 +142,7 @@ const WHY: Form = Object(&[
     ("advice", Anything),
     ("loops", Anything),
     ("notes", Texts),
+    ("events", Anything),
 ]);
 
 const BY_CAUSE: Form = Object(&[
@@ -158,6 +159,8 @@ const PONG: Form = Object(&[
     ("daemon_pid", Number),
     ("keeper_pid", Number),
     ("daemon_starts", Number),
+    ("memory_trouble", Maybe(&Text)),
+    ("memory_remedy", Maybe(&Text)),
 ]);
 
 /// Complains by the value's path.

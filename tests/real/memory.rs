@@ -168,8 +168,73 @@ fn a_worker_may_die_under_its_master_where_the_policy_says_so() {
         said if said == "worker 9\n" => Ok(()),
         said => Err(said),
     });
+    let told = |stead: &Stead| {
+        eventually("it is told", || {
+            let all = stead.json(["why", "master", "--json"]);
+            if all["events"].as_array().unwrap().is_empty() { Err(all.to_string()) } else { Ok(all) }
+        })
+    };
+    let all = told(&stead);
+    let event = &all["events"][0];
+    assert_eq!((&all["total"], &event["cause"], &event["run"]), (&0.into(), &"oom-kill".into(), &"master#1".into()));
+    assert_eq!((&event["oom"]["own"], &event["oom"]["host"]), (&1.into(), &0.into()), "{event:#}");
+    // The kernel's log tells whom, where it can be read.
+    if !event["kernel_log"].as_array().unwrap().is_empty() {
+        assert_eq!(event["oom"]["killed_name"], "python3", "{event:#}");
+        assert_ne!(event["oom"]["killed_pid"], stead.pid("master"), "{event:#}");
+    }
+    let page = stead.ok(["why", "master"]);
+    assert!(page.contains("master: no run has ended") && page.contains("went on"), "{page}");
+    stead.kill_daemon();
+    let again = told(&stead);
+    assert_eq!(again["events"], all["events"], "a new daemon tells it once, too");
     let one = stead.instance("master");
     assert_eq!((&one["status"], &one["restarts"]), (&"online".into(), &0.into()));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(stead.pid("master")), nix::sys::signal::SIGKILL).unwrap();
+    let end = first_end(&stead, "master");
+    assert_eq!(end["cause"], "signal", "the kill of long ago is not this end's: {end:#}");
+    assert_eq!(end["evidence"]["oom"]["own"], 0, "{end:#}");
+}
+
+#[test]
+fn an_app_that_needs_more_than_its_cap_to_start_gives_up_and_says_so() {
+    let stead = Stead::new();
+    // Deaf, so that each of its stops takes longer than min_uptime.
+    stead.file(
+        "big.py",
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nkept = b'x' * (80 << 20)\nsignal.pause()\n",
+    );
+    stead.start(
+        "apps: [{name: big, script: big.py, max_memory_restart: 50M, memory_max: 400M, max_restarts: 2, min_uptime: 4s, kill_timeout: 5s}]",
+    );
+    if !has_groups(&stead) {
+        return;
+    }
+    stead.until_status("big", "errored");
+    let all = stead.json(["why", "big", "--json"]);
+    assert_eq!((&all["total"], &all["records"][0]["cause"]), (&2.into(), &"memory-cap".into()), "{all:#}");
+    let reason = all["records"][0]["next"]["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("needs at least ") && reason.contains(", cap 50M: raise max_memory_restart"),
+        "{reason}"
+    );
+    for page in [stead.ok(["list"]), stead.ok(["describe", "big"])] {
+        assert!(page.contains("needs at least "), "{page}");
+    }
+}
+
+#[test]
+fn caps_above_the_machine_s_memory_are_a_warning_of_check_and_start() {
+    let stead = Stead::new();
+    let text = "apps: [{name: web, script: /bin/sleep, args: '1000', instances: 2, max_memory_restart: 9000G, autostart: false}]";
+    stead.file("ecosystem.yaml", text);
+    for verb in ["check", "start"] {
+        let said = stead.run([verb]);
+        let warning = "warning: the caps of 2 instances are together 18T, and this machine has ";
+        assert!(said.status == Some(0) && said.stderr.contains(warning), "{said:#?}");
+        let told = said.stdout.matches("counts the app's whole tree of processes").count();
+        assert_eq!(told, usize::from(verb == "check"), "{said:#?}");
+    }
 }
 
 #[test]
@@ -232,6 +297,135 @@ fn one_that_escapes_by_a_double_fork_and_a_new_environment_is_stopped_with_its_t
 }
 
 #[test]
+fn two_gigabytes_at_once_end_at_the_wall() {
+    let stead = Stead::new();
+    stead.file(
+        "flood.py",
+        "import mmap, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n\
+         mmap.mmap(-1, 2 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)\nsignal.pause()\n",
+    );
+    stead.start(
+        "apps:\n  - {name: bystander, script: /bin/sleep, args: '1000'}\n\
+         \x20 - {name: flood, script: flood.py, max_memory_restart: 100M, restart_delay: 60s}\n",
+    );
+    if !has_groups(&stead) {
+        return;
+    }
+    let bystander = stead.pid("bystander");
+    let end = first_end(&stead, "flood");
+    assert_eq!((&end["cause"], &end["confidence"]), (&"oom-kill".into(), &"certain".into()), "{end:#}");
+    assert!(number(&end["memory"]["peak_bytes"]) <= 125 * MIB, "{end:#}");
+    assert!(is_alive(bystander));
+}
+
+#[test]
+fn a_cap_that_comes_or_goes_holds_at_once() {
+    let stead = Stead::new();
+    let file = |cap: &str| format!("apps: [{{name: app, script: /bin/sleep, args: '1000'{cap}}}]");
+    stead.start(&file(""));
+    if !has_groups(&stead) {
+        return;
+    }
+    let pid = stead.pid("app");
+    let limits = || {
+        let files = ["memory.limit_in_bytes", "memory.max"];
+        let leaves: Vec<_> = stead.groups().iter().map(|group| group.join("app.1")).collect();
+        let paths = leaves.iter().flat_map(|leaf| files.map(|file| leaf.join(file)));
+        let limits: Vec<String> = paths.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+        assert_eq!(limits.len(), 1, "one hierarchy counts: {leaves:?}");
+        limits[0].trim().to_owned()
+    };
+    let none = limits();
+    stead.start(&file(", max_memory_restart: 80M"));
+    assert_eq!(limits(), (100 * MIB).to_string());
+    assert_eq!(stead.instance("app")["memory_cap_bytes"], 80 * MIB);
+    stead.start(&file(""));
+    assert_eq!((limits(), stead.instance("app")["memory_cap_bytes"].clone()), (none, Value::Null));
+    assert_eq!((stead.pid("app"), stead.instance("app")["restarts"].clone()), (pid, 0.into()));
+}
+
+#[test]
+fn a_group_that_is_still_busy_is_removed_when_it_is_empty() {
+    let stead = Stead::new();
+    stead.file("app.sh", "#!/bin/sh\nsleep 1000 &\necho $!\nwait\n");
+    stead.start("apps: [{name: app, script: ./app.sh, treekill: false}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    let leaves = || -> usize { stead.groups().iter().filter(|group| group.join("app.1").exists()).count() };
+    stead.ok(["stop", "app"]);
+    let child: i32 = stead.log("app", "out").trim().parse().unwrap();
+    assert!(is_alive(child) && leaves() > 0, "treekill: false leaves the child, and its group");
+    crate::harness::signal(child, 9);
+    until("its group is gone", || leaves() == 0);
+}
+
+#[test]
+fn what_a_killed_stead_left_is_ended_and_removed_by_the_next_also_from_another_place() {
+    let stead = Stead::new();
+    stead.file("app.sh", "#!/bin/sh\nenv -i setsid sh -c 'setsid sleep 1000 & echo $!' \nexec sleep 1000\n");
+    stead.start("apps: [{name: app, script: ./app.sh}]");
+    if !has_groups(&stead) {
+        return;
+    }
+    let escaped: i32 = eventually("it tells its pid", || {
+        let said = stead.log("app", "out");
+        said.trim().parse().map_err(|_| said)
+    });
+    let before = stead.groups();
+    let (keeper, daemon) = (stead.keeper_pid(), stead.daemon_pid());
+    crate::harness::signal(daemon, 19);
+    crate::harness::signal(keeper, 9);
+    crate::harness::signal(daemon, 9);
+    until("both are gone", || !is_alive(keeper) && !is_alive(daemon));
+    assert!(is_alive(escaped), "nothing in it names stead");
+    // The next one is started by a process in a group of its own, where groups are made by hand: v1's memory.
+    let elsewhere = before.iter().find(|group| group.join("memory.limit_in_bytes").exists());
+    let elsewhere = elsewhere.map(|group| group.with_file_name(format!("stead-test-{}", std::process::id())));
+    if let Some(group) = &elsewhere {
+        std::fs::create_dir(group).unwrap();
+    }
+    let enter = elsewhere.as_ref().map_or(String::new(), |group| format!("echo 0 >{}/tasks && ", group.display()));
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &format!("{enter}exec \"$@\""), "sh", env!("CARGO_BIN_EXE_stead"), "list"]);
+    command.current_dir(&stead.work).env("STEAD_HOME", &stead.home).env_remove("STEAD_RUN");
+    let said = crate::harness::said(command);
+    assert_eq!(said.status, Some(0), "{said:#?}");
+    assert!(!is_alive(escaped), "its group told of it");
+    stead.until_status("app", "online");
+    for group in &before {
+        assert!(!group.join("app.1").exists(), "{group:?}");
+        let moved = elsewhere.is_some() && group.join("memory.limit_in_bytes").exists();
+        assert!(!(moved && group.exists()), "nobody lives there any more: {group:?}");
+    }
+    stead.ok(["kill"]);
+    assert!(stead.groups().is_empty() && !stead.home.join("groups.json").exists());
+    if let Some(group) = &elsewhere {
+        until("the group of this test is empty", || std::fs::remove_dir(group).is_ok());
+    }
+}
+
+#[test]
+fn stead_is_chosen_by_the_oom_killer_after_its_apps() {
+    let stead = Stead::new();
+    // Whoever may not go below 0 may still take back what was raised.
+    let file = stead.file("ecosystem.yaml", "apps: [{name: app, script: /bin/sleep, args: '1000'}, {name: first, script: /bin/sleep, args: '1000', oom_score_adj: 700}]");
+    let mut command = std::process::Command::new("sh");
+    let raised = "echo 500 >/proc/self/oom_score_adj && exec \"$@\"";
+    command.args(["-c", raised, "sh", env!("CARGO_BIN_EXE_stead"), "start"]).arg(file);
+    command.current_dir(&stead.work).env("STEAD_HOME", &stead.home).env_remove("STEAD_RUN");
+    let said = crate::harness::said(command);
+    assert_eq!(said.status, Some(0), "{said:#?}");
+    let adj = |pid: i32| -> i32 {
+        std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().parse().unwrap()
+    };
+    let own = [adj(stead.keeper_pid()), adj(stead.daemon_pid())];
+    assert!(own.iter().all(|adj| *adj <= 0), "{own:?}");
+    assert!((own[0]..=500).contains(&adj(stead.pid("app"))) && adj(stead.pid("app")) >= 0);
+    assert_eq!(adj(stead.pid("first")), 700);
+}
+
+#[test]
 fn no_group_is_left_behind() {
     let stead = Stead::new();
     stead.start(
@@ -266,6 +460,9 @@ fn an_ordinary_user_without_a_group_is_polled() {
     assert_eq!(said.status, Some(0), "{said:#?}");
     let view = |args: &[&str]| -> Value { serde_json::from_str(&run(args).stdout).unwrap() };
     assert_eq!(view(&["list", "--json"])[0]["memory_enforcement"], "polling");
+    for page in [run(&["list"]).stdout, run(&["describe", "leak"]).stdout] {
+        assert!(page.contains("\n  why: ") && page.contains("\n  remedy: "), "{page}");
+    }
     let end = eventually("it was ended", || {
         let all = view(&["why", "leak", "--json"]);
         all["records"].as_array().unwrap().last().cloned().ok_or_else(|| all.to_string())
@@ -342,6 +539,7 @@ fn a_run_whose_group_somebody_removed_is_polled() {
             until("the kernel lets it go", || std::fs::remove_dir(&leaf).is_ok());
         }
     }
+    until("list says it", || stead.instance("leak")["memory_enforcement"] == "polling");
     stead.file("go", "");
     let end = first_end(&stead, "leak");
     assert_eq!(end["cause"], "memory-cap", "{end:#}");

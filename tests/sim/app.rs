@@ -6,7 +6,9 @@ use stead::core::cron::Cron;
 use stead::core::event::ExitStatus;
 use stead::core::name::AppName;
 use stead::core::record::SpawnFailure;
-use stead::core::spec::{Bytes, EndKind, HealthCheck, KillMode, Listen, Need, Probe, Reaction, Signal, Spec};
+use stead::core::spec::{
+    Bytes, EndKind, HealthCheck, KillMode, Listen, Need, OomPolicy, Probe, Reaction, Signal, Spec,
+};
 use stead::core::watch::{WATCH_DELAY, Watch};
 
 /// An app that wishes nothing special.
@@ -78,6 +80,14 @@ pub fn spec(text: &str) -> Spec {
             // INTERVAL/RETRIES/START_PERIOD
             "health_check" => spec.readiness.health_check = Some(health_check(value)),
             "depends_on" => spec.depends_on = value.split(',').map(dependency).collect(),
+            "memory_max" => spec.allowance.memory_max = Some(Bytes(u64::from(number()))),
+            "oom_policy" => {
+                spec.allowance.oom_policy = match value {
+                    "kill" => OomPolicy::Kill,
+                    "continue" => OomPolicy::Continue,
+                    other => panic!("no oom_policy `{other}`"),
+                }
+            }
             "nice" => spec.nice = Some(value.parse().unwrap()),
             key => match key.strip_prefix("env.") {
                 Some(variable) => drop(spec.env.insert(variable.into(), value.into())),

@@ -66,6 +66,8 @@ pub struct Kept {
     pub state: HeldState,
     pub note: RunNote,
     pub children: u32,
+    /// Processes of its tree that the kernel killed.
+    pub kills: u64,
     temper: Temper,
 }
 
@@ -155,7 +157,15 @@ impl Kernel {
             Start::After(delay) => *delay,
             Start::Fails(_) | Start::Unprepared(_) => Millis(1),
         };
-        let kept = Kept { pid: 100 + self.pids, started: now, state: HeldState::Starting, note, children: 0, temper };
+        let kept = Kept {
+            pid: 100 + self.pids,
+            started: now,
+            state: HeldState::Starting,
+            note,
+            children: 0,
+            kills: 0,
+            temper,
+        };
         self.table.insert(run, kept);
         self.at(now.mono + delay, Happening::Exec(run));
     }

@@ -412,7 +412,7 @@ impl Laws {
                     life.start_lines += 1;
                 }
             }
-            Entry::Asked { .. } => {}
+            Entry::Incident(_) | Entry::Asked { .. } => {}
             Entry::Reset { .. } => {
                 *count = Count { runs: count.runs, ..Count::default() };
                 if let Some(life) = self.lives.get_mut(&line.run) {

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use stead::core::action::Action;
 use stead::core::clock::{Millis, Mono, Now, Wall};
 use stead::core::command::{Asked, Command, Terms};
-use stead::core::event::{Event, Exit, ExitStatus, Facts, Usage};
+use stead::core::event::{Event, Exit, ExitStatus, Facts, Killed, Usage};
 use stead::core::fleet::Fleet;
 use stead::core::instance::Phase;
 use stead::core::name::{AppName, RunId, Ticket};
 use stead::core::probe::Outcome;
-use stead::core::record::{Actor, Crossing, SpawnFailure};
+use stead::core::record::{Actor, Crossing, Oom, SpawnFailure};
 use stead::core::spec::{Listen, Signal};
 use stead::core::watch::{WATCH_DELAY, Watch};
 
@@ -80,7 +80,7 @@ fn events(run: RunId) -> Vec<Event> {
         Event::Ready { run },
         probed(run, true),
         probed(run, false),
-        Event::OomKill { run },
+        oom_kill(run, 1),
         finished(run),
     ]
 }
@@ -233,6 +233,12 @@ pub fn over_cap(run: RunId) -> Event {
         processes: Vec::new(),
     };
     Event::OverCap { run, crossing: Box::new(crossing) }
+}
+
+/// So many kills in its tree since it began.
+pub fn oom_kill(run: RunId, kills: u64) -> Event {
+    let oom = Oom { own: kills, host: 0, killed_pid: Some(4242), killed_name: Some("worker".into()) };
+    Event::OomKill { run, killed: Box::new(Killed { oom, kernel_log: Vec::new() }) }
 }
 
 fn finished(run: RunId) -> Event {

@@ -101,6 +101,7 @@ fn happens(world: &mut World, file: &mut Vec<Spec>, what: &str) {
             return world.file_changes(app, path);
         }
         ("memory", "is short") => return world.memory_is_short(false),
+        ("memory", "was out") => return world.kills_are_found_again(),
         ("memory", "is out") => return world.memory_is_short(true),
         ("SIGTERM", _) => return world.term(),
         ("state.json", "is lost") => return world.disk.wanted = Wanted::default(),

@@ -55,7 +55,7 @@ pub fn event(event: &Event, shown: impl Fn(RunId) -> String) -> String {
         Event::Ready { run } => format!("{} says READY=1", shown(*run)),
         Event::Probed { run, outcome } => format!("{} answers: {}", shown(*run), outcome.said),
         Event::OverCap { run, .. } => format!("{} is over its cap", shown(*run)),
-        Event::OomKill { run } => format!("the kernel kills in the group of {}", shown(*run)),
+        Event::OomKill { run, .. } => format!("the kernel kills in the group of {}", shown(*run)),
         Event::Finished { run, .. } => format!("{} finished", shown(*run)),
         Event::Changed { app, path } => format!("{path} of {app} changed"),
         Event::Term { .. } => "SIGTERM to stead".into(),
@@ -103,6 +103,7 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
         Action::Journal { line, .. } => match &line.entry {
             Entry::Start { pid, .. } => format!("journal: {}#{} runs as {pid}", line.instance, line.seq),
             Entry::End { record, .. } => format!("journal: {}", end(record)),
+            Entry::Incident(incident) => format!("journal: {}: {}", incident.run, incident.summary),
             Entry::Reset { .. } => format!("journal: {} reset", line.instance),
             Entry::Asked { .. } => format!("journal: {} asked for", line.instance),
         },

@@ -2,7 +2,7 @@
 
 use crate::kernel::{Kept, Kernel, News, Start, Temper};
 use crate::laws::{Laws, broken};
-use crate::phases::over_cap;
+use crate::phases::{oom_kill, over_cap};
 use crate::words;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -148,7 +148,7 @@ impl World {
     pub fn memory_is_short(&mut self, killed: bool) {
         let live = |(_, kept): &(&RunId, &Kept)| kept.state == HeldState::Live;
         let Some(run) = self.kernel.table.iter().find(live).map(|(run, _)| *run) else { return };
-        let event = if killed { Event::OomKill { run } } else { over_cap(run) };
+        let event = if killed { self.kills(run, 1) } else { over_cap(run) };
         let heading = words::event(&event, |run| self.laws.shown(run));
         self.handle(&heading, event);
     }
@@ -168,6 +168,23 @@ impl World {
         if self.fleet.is_some() && wants(self) != before {
             broken("a change of a file is nobody's wish", &heading, &self.transcript);
         }
+    }
+
+    /// A daemon that begins finds what the kernel has counted for the first run that lives.
+    pub fn kills_are_found_again(&mut self) {
+        let live = |(_, kept): &(&RunId, &Kept)| kept.state == HeldState::Live;
+        let Some(run) = self.kernel.table.iter().find(live).map(|(run, _)| *run) else { return };
+        let event = self.kills(run, 0);
+        let heading = words::event(&event, |run| self.laws.shown(run));
+        self.handle(&heading, event);
+    }
+
+    fn kills(&mut self, run: RunId, more: u64) -> Event {
+        let kills = self.kernel.table.get_mut(&run).map_or(0, |kept| {
+            kept.kills += more;
+            kept.kills
+        });
+        oom_kill(run, kills)
     }
 
     /// Somebody tells stead to end.

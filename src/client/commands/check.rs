@@ -1,6 +1,6 @@
 //! `stead check`: reads an ecosystem file and says all that is wrong with it. It asks no daemon.
 
-use super::start;
+use super::{caps, start};
 use crate::client::cli::CheckArgs;
 use crate::client::render::{screen, text};
 use crate::client::{Context, Outcome};
@@ -17,10 +17,18 @@ pub fn run(context: &Context, args: &CheckArgs) -> Outcome {
         }
         Ok(ecosystem) => {
             start::tell(context, &ecosystem.warnings);
+            let capped = caps::of_specs(&ecosystem.specs);
+            if let Some(warning) = caps::warning(&capped) {
+                screen::warn(&context.errors, &warning);
+            }
             let names: Vec<&str> = ecosystem.specs.iter().map(|spec| spec.name.as_str()).collect();
             let apps = if names.len() == 1 { "1 app".to_owned() } else { format!("{} apps", names.len()) };
             let said = format!("{} is good: {apps}: {}", file.display(), names.join(", "));
-            screen::print(&(text::wrap(&text::plain(&said), context.screen.width).join("\n") + "\n"))?;
+            let mut lines = text::wrap(&text::plain(&said), context.screen.width);
+            if !capped.is_empty() {
+                lines.extend(text::wrap(caps::WHOLE_TREE, context.screen.width));
+            }
+            screen::print(&(lines.join("\n") + "\n"))?;
             Ok(0)
         }
     }

@@ -1,5 +1,6 @@
 //! One file per verb.
 
+mod caps;
 mod check;
 mod completions;
 mod delete;
@@ -30,7 +31,7 @@ use super::render::screen::{self, Screen};
 use super::render::{list as table, reply};
 use super::{Context, Outcome, progress};
 use crate::core::command::{Command, Refusal, RefusalKind, Reply};
-use crate::core::view::InstanceView;
+use crate::core::view::{Enforcement, InstanceView, Pong};
 use crate::os::clock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,6 +104,17 @@ impl Context {
     async fn change(&self, verb: &str, command: Command, wait: bool) -> Outcome {
         let reply = self.ask(command, wait).await?;
         self.report(verb, &reply, Fleet::Shown).await
+    }
+
+    /// Below what was shown of apps: why their caps are kept by polling, and what would help.
+    async fn tell_remedy(&self, views: impl IntoIterator<Item = &InstanceView>) -> Outcome {
+        let polled =
+            |view: &InstanceView| view.memory_cap_bytes.is_some() && view.memory_enforcement == Enforcement::Polling;
+        if views.into_iter().any(polled) {
+            let pong: Pong = self.daemon.view("/v1/ping").await?;
+            screen::print(&table::remedy(&self.screen, &pong))?;
+        }
+        Ok(0)
     }
 
     /// Shows what became of a command. Failures come last, where they are seen.

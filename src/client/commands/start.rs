@@ -1,6 +1,6 @@
 //! `stead start`: what a file says, a script, or apps that are known. A file or script already running as it says is left alone.
 
-use super::{Fleet as Shown, environment, usage};
+use super::{Fleet as Shown, caps, environment, usage};
 use crate::client::cli::{ScriptArgs, StartArgs};
 use crate::client::connect::{Daemon, path_with};
 use crate::client::render::{plan, screen};
@@ -14,7 +14,7 @@ use crate::core::name::{Ticket, nearest};
 use crate::core::record::Actor;
 use crate::core::recover::Found;
 use crate::core::spec::Spec;
-use crate::core::view::{Description, Pong};
+use crate::core::view::{Description, InstanceView, Pong};
 use crate::os::{clock, process, user};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -86,6 +86,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
     }
     let wait = !args.wait.no_wait;
     let mut reply = Reply::default();
+    let capped = !caps::of_specs(&specs).is_empty();
     if !specs.is_empty() {
         let of_file = !origins.is_empty();
         let apply = |specs, dry_run| {
@@ -119,6 +120,10 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         reply.changes.extend(more.changes);
         reply.failures.extend(more.failures);
         reply.warnings.extend(more.warnings);
+    }
+    if capped {
+        let views: Vec<InstanceView> = context.daemon.view("/v1/list").await?;
+        reply.warnings.extend(caps::warning(&caps::of_views(&views)));
     }
     context.report("start", &reply, Shown::Shown).await
 }

@@ -6,6 +6,7 @@ use super::table::{self, Cell, Column, Cut, cell};
 use super::text;
 use crate::core::clock::Wall;
 use crate::core::command::Reply;
+use crate::core::record::Cause;
 use crate::core::spec::Bytes;
 use crate::core::view::{Enforcement, InstanceView, Pong, Status};
 
@@ -171,8 +172,12 @@ fn troubles(screen: &Screen, views: &[InstanceView]) -> String {
     };
     for view in troubled.iter().take(MOST_TROUBLES) {
         let what = if view.status == Status::Errored { "gave up" } else { "is in a crash loop" };
-        let last =
-            view.last_exit.as_ref().map_or(String::new(), |record| format!(": {}", text::plain(&record.summary)));
+        let last = view.last_exit.as_ref().map(|record| match record.cause {
+            // What it needs says more than how the last run ended.
+            Cause::MemoryCap | Cause::OomKill if view.status == Status::Errored => text::plain(&record.next.reason),
+            _ => text::plain(&record.summary),
+        });
+        let last = last.map_or(String::new(), |last| format!(": {last}"));
         line(&format!("{} {what}{last}", text::plain(&view.name)));
     }
     if troubled.len() > MOST_TROUBLES {
@@ -194,6 +199,24 @@ fn enforcement(views: &[InstanceView]) -> Option<&'static str> {
     }
 }
 
+/// Each app may be below its cap, and the machine's memory at its end all the same.
+#[must_use]
+pub fn caps_and_machine(caps: &[u64], machine: u64) -> Option<String> {
+    let sum: u64 = caps.iter().fold(0, |sum, cap| sum.saturating_add(*cap));
+    let whose = if caps.len() == 1 {
+        "the cap of 1 instance is".into()
+    } else {
+        format!("the caps of {} instances are together", caps.len())
+    };
+    (sum > machine).then(|| {
+        format!(
+            "{whose} {}, and this machine has {}: its memory may end before any cap is reached",
+            Bytes(sum),
+            Bytes(machine)
+        )
+    })
+}
+
 /// Why caps are kept by polling, and what would help.
 #[must_use]
 pub fn remedy(screen: &Screen, pong: &Pong) -> String {
@@ -211,7 +234,7 @@ pub mod tests {
     use super::*;
     use crate::core::clock::Millis;
     use crate::core::name::Id;
-    use crate::core::record::{Cause, Confidence, Evidence, Memory, Next, NextAction, Record};
+    use crate::core::record::{Confidence, Evidence, Memory, Next, NextAction, Record};
 
     pub const NOW: Wall = Wall(1_795_465_809_123);
 
@@ -335,6 +358,34 @@ id  name             status    restarts  last end     memory
         let shown = list(&colored(80), NOW, &[view]);
         assert!(shown.contains("\u{1b}[1;31merrored\u{1b}[0m"), "{shown}");
         assert!(shown.contains("api gave up"), "{shown}");
+    }
+
+    #[test]
+    fn an_app_that_gave_up_for_want_of_memory_says_what_it_needs() {
+        let mut view = view(0, "api");
+        view.status = Status::Errored;
+        let mut last = record("api#16", Cause::MemoryCap, "restarted by stead at its memory cap", 1_000);
+        last.next.reason = "needs at least 61M before it has been up for 1 s (min_uptime), cap 50M".into();
+        view.last_exit = Some(last);
+        let shown = list(&plain(120), NOW, &[view]);
+        assert!(
+            shown.contains("! api gave up: needs at least 61M before it has been up for 1 s (min_uptime), cap 50M"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn caps_above_the_machine_s_memory_are_said() {
+        let gib = 1 << 30;
+        assert_eq!(caps_and_machine(&[4 * gib, 4 * gib], 8 * gib), None);
+        let expected = "the caps of 3 instances are together 9G, and this machine has 8G: its memory may end before any cap is reached";
+        assert_eq!(caps_and_machine(&[3 * gib; 3], 8 * gib).as_deref(), Some(expected));
+        assert!(
+            caps_and_machine(&[u64::MAX, 1], 8 * gib)
+                .unwrap()
+                .starts_with("the caps of 2 instances are together 16384P")
+        );
+        assert!(caps_and_machine(&[9 * gib], 8 * gib).unwrap().starts_with("the cap of 1 instance is 9G"));
     }
 
     #[test]

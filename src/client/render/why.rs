@@ -7,7 +7,7 @@ use super::table::{self, Column, Cut, cell};
 use super::text;
 use crate::core::cause::is_planned;
 use crate::core::clock::Wall;
-use crate::core::record::{Actor, Cause, Confidence, Exception, NextAction, Record};
+use crate::core::record::{Actor, Cause, Confidence, Exception, Incident, NextAction, Record};
 use crate::core::spec::Bytes;
 use crate::core::view::WhyView;
 use crate::core::why::Filter;
@@ -111,7 +111,8 @@ fn narrowed(filter: &Filter) -> Option<String> {
 pub fn page(screen: &Screen, now: Wall, filter: &Filter, full: usize, view: &WhyView) -> String {
     let name = text::plain(&view.name);
     if view.total == 0 {
-        return format!("{}: no run has ended\n", screen.paint(Style::Bold, &name));
+        let none = format!("{}: no run has ended\n", screen.paint(Style::Bold, &name));
+        return none + &events(screen, now, &view.events);
     }
     let since = view.since.map_or(String::new(), |at| format!(" since {}", local(at)));
     let sums = format!(
@@ -140,6 +141,7 @@ pub fn page(screen: &Screen, now: Wall, filter: &Filter, full: usize, view: &Why
         lines.push_str(&format!("\n{}\n", screen.paint(Style::Bold, "before that")));
         lines.push_str(&before(screen, now, earlier));
     }
+    lines.push_str(&events(screen, now, &view.events));
     for note in &view.notes {
         lines.push_str(&format!("\n{}\n", screen.paint(Style::Yellow, text::hang(screen, 0, &text::plain(note)))));
     }
@@ -340,6 +342,26 @@ fn who(actor: &Actor) -> String {
     }
 }
 
+/// What happened to runs that went on.
+fn events(screen: &Screen, now: Wall, events: &[Incident]) -> String {
+    let mut lines = String::new();
+    for event in events {
+        let (run, cause) = (text::plain(&event.run), event.cause.word());
+        let summary = text::hang(screen, text::width(&run) + cause.len() + 4, &text::plain(&event.summary));
+        let cause = screen.paint(Style::Yellow, cause);
+        lines.push_str(&format!("\n{}  {cause}: {summary}\n", screen.paint(Style::Bold, &run)));
+        let mut line = |label: &str, value: &str| {
+            let label = screen.paint(Style::Dim, format!("  {label:<11}"));
+            lines.push_str(&format!("{label} {}\n", text::hang(screen, 14, &text::plain(value))));
+        };
+        line("went on", &ago(now, event.at));
+        for said in &event.kernel_log {
+            line("kernel", said);
+        }
+    }
+    lines
+}
+
 fn memory(record: &Record) -> Option<String> {
     let memory = &record.memory;
     let said: Vec<String> = [("peak", memory.peak_bytes), ("cap", memory.cap_bytes), ("wall", memory.wall_bytes)]
@@ -368,7 +390,7 @@ mod tests {
     use super::super::screen::tests::plain;
     use super::*;
     use crate::core::clock::Millis;
-    use crate::core::record::Tally;
+    use crate::core::record::{Oom, Tally};
     use crate::core::view::Advice;
     use crate::core::why::Eager;
 
@@ -380,6 +402,34 @@ mod tests {
         records.iter().rev().for_each(|record| tally.count(record));
         let Tally { total, planned, unplanned, since, by_cause, .. } = Tally::merged([&tally]);
         WhyView { name: "api".into(), total, planned, unplanned, since, by_cause, records, ..WhyView::default() }
+    }
+
+    #[test]
+    fn a_kill_that_an_app_survived_is_told_though_no_run_has_ended() {
+        let oom = Oom { own: 1, host: 0, killed_pid: Some(42), killed_name: Some("python3".into()) };
+        let event = Incident {
+            run: "api#1".into(),
+            instance: "api".into(),
+            at: Wall(NOW.0 - 5_000),
+            cause: Cause::OomKill,
+            summary: "`python3` (pid 42) was killed by the kernel: its tree reached its hard memory limit of 60M; the app went on".into(),
+            oom,
+            kernel_log: vec!["Memory cgroup out of memory: Killed process 42 (python3)".into()],
+        };
+        let view = WhyView { events: vec![event], ..why(Vec::new()) };
+        let shown = page(&plain(80), NOW, &ALL, 1, &view);
+        let (head, when) = shown.split_once("  went on     ").unwrap();
+        let expected = "\
+api: no run has ended
+
+api#1  oom-kill: `python3` (pid 42) was killed by the kernel: its tree reached its hard memory limit of 60M; the app went on
+";
+        assert_eq!(head, expected);
+        assert!(when.contains("(5 s ago)\n"), "{shown}");
+        assert!(
+            when.ends_with("\n  kernel      Memory cgroup out of memory: Killed process 42 (python3)\n"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -302,13 +302,13 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
     let world = World::new();
     let off = "watch: false\nignore_watch: [x]\nwatch_delay: 100\ncron_restart: 0\nwait_ready: false\nlisten_timeout: 5000\ndepends_on: []\nhealth_check: null";
     assert_eq!(world.warnings(&app(off)), [] as [&str; 0]);
-    let on = "apps:\n- {name: a, script: app.py, jitter: 1s, vizion: false}\n- {name: b, script: app.py, cron: '0 3 * * *', pmx: 1}\n- {name: c, script: app.py, jitter: 500ms, windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: [x]\n";
+    let on = "apps:\n- {name: a, script: app.py, no_new_privileges: true, vizion: false}\n- {name: b, script: app.py, filter_env: true, pmx: 1}\n- {name: c, script: app.py, no_new_privileges: true, windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: [x]\n";
     assert_eq!(
         world.warnings(on),
         [
-            "ecosystem.yaml:2: apps[0].jitter: `jitter` is not supported yet and is ignored (of a, c)",
+            "ecosystem.yaml:2: apps[0].no_new_privileges: `no_new_privileges` is not supported yet and is ignored (of a, c)",
             "ecosystem.yaml:2: apps[0].vizion: `pmx`, `vizion`, `windowsHide` mean nothing to stead and are ignored",
-            "ecosystem.yaml:3: apps[1].wait_ready: `wait_ready` is not supported yet and is ignored (of b)",
+            "ecosystem.yaml:3: apps[1].filter_env: `filter_env` is not supported yet and is ignored (of b)",
             "ecosystem.yaml:5: deploy: PM2's deployment is not stead's and is ignored",
             "ecosystem.yaml:7: notify: `notify` is not supported yet and is ignored",
         ]

@@ -49,6 +49,27 @@ ecosystem.yaml:13: apps[3]: `5` is not an app
 }
 
 #[test]
+fn a_wall_below_the_cap_and_other_impossible_allowances_are_refused() {
+    let world = World::new();
+    check(
+        &world,
+        &[
+            (
+                "apps:\n- script: app.py\n  max_memory_restart: 100M\n  memory_max: 80M\n",
+                ":4: apps[0].memory_max: the hard limit 80M is below the cap 100M of max_memory_restart\n  hint: the cap comes first: \
+                 above it the app is restarted gracefully; at `memory_max` the kernel kills it",
+            ),
+            (
+                "apps: [{script: app.py, oom_policy: ignore}]\n",
+                ":1: apps[0].oom_policy: `ignore` is not an OOM policy\n  hint: write `kill` (the whole app) or `continue` (a worker may die)",
+            ),
+        ],
+    );
+    let spec = world.app("memory_max: 80M");
+    assert_eq!((spec.wall(), spec.max_memory_restart), (Some(crate::core::spec::Bytes(80 << 20)), None));
+}
+
+#[test]
 fn files_that_are_no_ecosystem_are_refused_with_what_to_do() {
     let world = World::new();
     let empty = ": is empty\n  hint: apps: [{ name: web, script: app.py }]";

@@ -89,7 +89,12 @@ struct Places {
     ends: VecDeque<Place>,
     /// Of starts without an end: two during a reload.
     open: Vec<(RunId, Place)>,
+    /// Of the last [`INCIDENTS`] in the trees of open runs.
+    incidents: VecDeque<(RunId, Place)>,
 }
+
+/// More than these are not carried into the next file: at worst a daemon that begins tells of some kills a second time.
+const INCIDENTS: usize = 32;
 
 /// Ends of an instance that are needed to begin from: that of a reload's old run says nothing of what follows, and the keeper may still
 /// hold runs whose ends are written.
@@ -105,6 +110,7 @@ struct Place {
 enum Kind {
     Start,
     End,
+    Incident,
     Other,
 }
 
@@ -177,6 +183,7 @@ impl Journal {
         let kind = match line.entry {
             Entry::Start { .. } => Kind::Start,
             Entry::End { .. } => Kind::End,
+            Entry::Incident(_) => Kind::Incident,
             Entry::Reset { .. } | Entry::Asked { .. } => Kind::Other,
         };
         let (id, instance, run) = (line.id, line.instance.clone(), line.run);
@@ -284,6 +291,7 @@ impl Shelf {
                     let kind = match glimpse.entry {
                         Seen::End { .. } => Kind::End,
                         Seen::Start(_) => Kind::Start,
+                        Seen::Incident(_) => Kind::Incident,
                         Seen::Reset(_) | Seen::Asked(_) => Kind::Other,
                     };
                     let ends = shelf.ends;
@@ -319,6 +327,7 @@ impl Shelf {
         match kind {
             Kind::End => {
                 places.open.retain(|(open, _)| *open != run);
+                places.incidents.retain(|(open, _)| *open != run);
                 places.ends.push_back(place);
                 if places.ends.len() > ENDS {
                     places.ends.pop_front();
@@ -328,6 +337,12 @@ impl Shelf {
                 places.open.retain(|(open, _)| *open != run);
                 places.open.push((run, place));
             }
+            Kind::Incident => {
+                places.incidents.push_back((run, place));
+                if places.incidents.len() > INCIDENTS {
+                    places.incidents.pop_front();
+                }
+            }
             Kind::Other => {}
         }
     }
@@ -336,7 +351,7 @@ impl Shelf {
     fn lines(&self, path: &Path) -> Vec<Line> {
         let Ok(file) = File::open(path) else { return Vec::new() };
         let of_one = |one: &Places| {
-            let open = one.open.iter().map(|(_, place)| *place);
+            let open = one.open.iter().chain(&one.incidents).map(|(_, place)| *place);
             [one.last].into_iter().chain(one.ends.iter().copied()).chain(open).collect::<Vec<_>>()
         };
         let mut places: Vec<Place> = self.places.values().flat_map(of_one).collect();
@@ -385,6 +400,7 @@ fn carry(path: &Path, length: u64, lines: Vec<Line>) -> io::Result<Shelf> {
         let kind = match line.entry {
             Entry::End { .. } => Kind::End,
             Entry::Start { .. } => Kind::Start,
+            Entry::Incident(_) => Kind::Incident,
             Entry::Reset { .. } | Entry::Asked { .. } => Kind::Other,
         };
         let place = Place { start: shelf.length, length: bytes.len() };

@@ -4,7 +4,7 @@ use super::{VERSION, before};
 use crate::core::action::{Entry, Line};
 use crate::core::clock::Wall;
 use crate::core::name::{Id, RunId};
-use crate::core::record::{Cause, CauseCount, Record};
+use crate::core::record::{Cause, CauseCount, Incident, Record};
 use crate::core::spec::Policy;
 use crate::core::why::{Brief, Counted, Eager, Filter, Streak};
 use serde::Deserialize;
@@ -51,6 +51,7 @@ pub(super) enum Seen<'a> {
     },
     Reset(IgnoredAny),
     Asked(IgnoredAny),
+    Incident(IgnoredAny),
 }
 
 impl<'a> Glimpse<'a> {
@@ -95,6 +96,8 @@ pub struct Found {
     pub examples: BTreeMap<(Cause, Option<String>), Record>,
     pub loops: Vec<Eager>,
     pub notes: Vec<String>,
+    /// Newest first.
+    pub events: Vec<Incident>,
     /// All records that are kept, where all were looked at.
     pub kept: Option<usize>,
 }
@@ -190,6 +193,11 @@ impl Search<'_> {
                     *goes_on = false;
                 }
             }
+            Seen::Incident(_) => {
+                let filter = &self.asked.filter;
+                let fits = |one: &Incident| filter.causes.is_empty() || filter.causes.contains(&one.cause);
+                self.found.events.extend(incident(line).filter(|one| filter.is_counted() && fits(one)));
+            }
             Seen::End { record } => {
                 self.ends += 1;
                 self.end(glimpse.id, &record, line);
@@ -237,7 +245,14 @@ impl Search<'_> {
 fn record(line: &[u8]) -> Option<Record> {
     match serde_json::from_slice::<Line>(line).ok()?.entry {
         Entry::End { record, .. } => Some(*record),
-        Entry::Start { .. } | Entry::Reset { .. } | Entry::Asked { .. } => None,
+        Entry::Start { .. } | Entry::Reset { .. } | Entry::Incident(_) | Entry::Asked { .. } => None,
+    }
+}
+
+fn incident(line: &[u8]) -> Option<Incident> {
+    match serde_json::from_slice::<Line>(line).ok()?.entry {
+        Entry::Incident(incident) => Some(*incident),
+        Entry::Start { .. } | Entry::End { .. } | Entry::Reset { .. } | Entry::Asked { .. } => None,
     }
 }
 

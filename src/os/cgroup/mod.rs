@@ -62,7 +62,11 @@ fn number(folder: &Path, file: &str) -> Result<u64, Error> {
 
 /// The value of `key` in a file of `key value` lines; `None` where an old kernel has no such key.
 fn keyed(folder: &Path, file: &str, key: &str) -> Result<Option<u64>, Error> {
-    let text = read(folder, file)?;
+    keyed_in(&read(folder, file)?, folder, file, key)
+}
+
+/// The same of a text that was read.
+fn keyed_in(text: &str, folder: &Path, file: &str, key: &str) -> Result<Option<u64>, Error> {
     for line in text.lines() {
         let (name, value) = line.split_once(' ').ok_or_else(|| garbage(folder, file, line))?;
         if name == key {

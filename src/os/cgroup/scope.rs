@@ -15,7 +15,7 @@ pub struct Host {
     /// The user's processes outlive the user's sessions.
     pub lingers: bool,
     pub layout: Layout,
-    /// Our group, or one above it, is delegated to us already.
+    /// Our group is delegated already, to us or to who started us.
     pub delegated: bool,
     pub systemd_run: Option<PathBuf>,
 }
@@ -74,7 +74,10 @@ impl Host {
         if self.uid != 0 && !self.lingers {
             return "`loginctl enable-linger`, then `stead kill` and start again".into();
         }
-        "run it as a unit with `Delegate=yes`, then `stead kill` and start again".into()
+        let user = if self.uid == 0 { "" } else { "--user " };
+        format!(
+            "`stead kill`, then start it by `systemd-run {user}--scope -p Delegate=yes stead start FILE`, or as a unit with `Delegate=yes`"
+        )
     }
 
     fn is_systemds(&self) -> bool {
@@ -82,11 +85,13 @@ impl Host {
     }
 }
 
-/// systemd marks what it delegates (`trusted.delegate` for root, `user.delegate` from 251 on).
+/// systemd marks what it delegates (`trusted.delegate` for root, `user.delegate` from 251 on). With `DelegateSubgroup=` we are one
+/// below it. Farther up it says nothing: all that a user's own systemd runs is below `user@UID.service`, which is delegated to
+/// that systemd.
 fn is_delegated(place: &Place) -> bool {
     let folder = place.folder();
-    let within = folder.ancestors().take_while(|above| above.starts_with(&place.mount));
-    within.into_iter().any(|above| {
+    let near = folder.ancestors().take(2).take_while(|above| above.starts_with(&place.mount));
+    near.into_iter().any(|above| {
         ["user.delegate", "trusted.delegate"]
             .iter()
             .any(|name| attribute(above, name).is_some_and(|value| value == b"1"))
@@ -145,8 +150,8 @@ mod tests {
     fn each_trouble_has_its_remedy() {
         for (host, remedy) in [
             (Host { uid: 1000, ..server() }, "`loginctl enable-linger`"),
-            (Host { uid: 1000, lingers: true, ..server() }, "a unit with `Delegate=yes`"),
-            (server(), "a unit with `Delegate=yes`"),
+            (Host { uid: 1000, lingers: true, ..server() }, "`systemd-run --user --scope -p Delegate=yes "),
+            (server(), "`systemd-run --scope -p Delegate=yes "),
             (Host { systemd: false, ..server() }, "hand it a writable cgroup"),
         ] {
             assert!(host.remedy().contains(remedy), "{}", host.remedy());

@@ -11,6 +11,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// In the home: the [`Site`] of the keeper that lives, or of one that was killed. The next one may be started in another place, from
+/// another login session say, and would not find those groups by their name.
+const RECORD: &str = "groups.json";
+
 /// The leaf of keeper and daemon where the v2 tree allows no processes beside groups.
 const KEEPER: &str = "keeper";
 
@@ -45,6 +49,7 @@ impl Site {
     pub fn open(home: &Path) -> Site {
         let name = name(home);
         let layout = Layout::read();
+        clear_elsewhere(home, &name, &layout);
         let mut site = Site::default();
         let mut troubles = Vec::new();
         for (controller, place) in &layout.v1 {
@@ -70,6 +75,8 @@ impl Site {
             });
             site.remedy = Some(Host::here().remedy());
         }
+        // Not synced: it is for the next keeper of this boot, and a torn one says nothing.
+        let _ = std::fs::write(home.join(RECORD), serde_json::to_vec(&site).unwrap_or_default());
         site
     }
 
@@ -86,7 +93,12 @@ impl Site {
     }
 
     /// Removes everything, and goes back to where we came from.
-    pub fn close(&self) {
+    pub fn close(&self, home: &Path) {
+        self.remove_groups();
+        let _ = std::fs::remove_file(home.join(RECORD));
+    }
+
+    fn remove_groups(&self) {
         for folder in self.v1.values() {
             let _ = clear(folder, None);
         }
@@ -173,6 +185,19 @@ fn leave(leaf: &v2::Group, home: &v2::Group) {
     let _ = std::fs::remove_dir(leaf.folder());
 }
 
+/// Removes the groups that a dead stead of this home made in another place than ours, and ends what is still in them.
+fn clear_elsewhere(home: &Path, name: &str, layout: &Layout) {
+    let left = std::fs::read(home.join(RECORD)).ok().and_then(|record| serde_json::from_slice::<Site>(&record).ok());
+    let Some(left) = left else { return };
+    let ours: Vec<PathBuf> = layout.v1.values().chain(&layout.v2).map(Place::folder).collect();
+    for folder in left.v1.values().chain(&left.v2) {
+        let are_in_it = ours.iter().any(|own| own.starts_with(folder));
+        if folder.ends_with(name) && folder.is_absolute() && !are_in_it {
+            let _ = clear(folder, None);
+        }
+    }
+}
+
 fn make_v1(controller: Controller, place: &Place, name: &str) -> Result<PathBuf, Error> {
     is_group(&place.folder())?;
     let folder = place.folder().join(name);
@@ -230,11 +255,13 @@ fn remove(folder: &Path, patience: Duration) -> io::Result<()> {
     loop {
         match std::fs::remove_dir(folder) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && crate::os::clock::precise() < until => {
-                for pid in super::pids(folder, "cgroup.procs").unwrap_or_default() {
-                    if pid != process::pid()
-                        && let Ok(pidfd) = process::pidfd_open(pid)
-                    {
-                        let _ = process::pidfd_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
+                let inside = super::pids(folder, "cgroup.procs").unwrap_or_default();
+                // At once where the kernel can: one by one, a fork bomb would be faster.
+                if inside.contains(&process::pid()) || v2::Group::at(folder).kill().is_err() {
+                    for pid in inside.into_iter().filter(|pid| *pid != process::pid()) {
+                        if let Ok(pidfd) = process::pidfd_open(pid) {
+                            let _ = process::pidfd_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
+                        }
                     }
                 }
                 std::thread::sleep(Duration::from_millis(2));
@@ -273,6 +300,26 @@ mod tests {
         assert_eq!(name(Path::new("/var/lib/stead")), name(Path::new("/var/lib/stead")));
         assert_ne!(name(Path::new("/var/lib/stead")), name(Path::new("/var/lib/stead2")));
         assert!(name(Path::new("/x")).starts_with("stead-"));
+    }
+
+    #[test]
+    fn only_folders_of_this_home_s_name_are_cleared_elsewhere() {
+        let root = tempfile::tempdir().unwrap();
+        let home = root.path().join("home");
+        let (ours, foreign) = (root.path().join("scope").join(name(&home)), root.path().join("stead-of-another"));
+        for folder in [&home, &ours.join("web.1"), &foreign] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let record = |v2: &Path| {
+            let site = Site { v2: Some(v2.to_owned()), ..Site::default() };
+            std::fs::write(home.join(RECORD), serde_json::to_vec(&site).unwrap()).unwrap();
+            clear_elsewhere(&home, &name(&home), &Layout::default());
+        };
+        record(&foreign);
+        record(&ours);
+        assert!(foreign.exists() && !ours.exists());
+        std::fs::write(home.join(RECORD), "garbage").unwrap();
+        clear_elsewhere(&home, &name(&home), &Layout::default());
     }
 
     #[test]

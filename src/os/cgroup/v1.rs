@@ -52,11 +52,6 @@ impl Memory {
         keyed(&self.folder, "memory.oom_control", "oom_kill")
     }
 
-    /// How often the limit was hit.
-    pub fn failcnt(&self) -> Result<u64, Error> {
-        number(&self.folder, "memory.failcnt")
-    }
-
     /// Main threads of the processes in it.
     pub fn procs(&self) -> Result<Vec<i32>, Error> {
         pids(&self.folder, "cgroup.procs")
@@ -83,6 +78,15 @@ impl Memory {
                 together(&both)
             }
         }
+    }
+
+    /// Takes the hard limit away.
+    pub fn set_no_limit(&self) -> Result<(), Error> {
+        match write(&self.folder, "memory.memsw.limit_in_bytes", "-1") {
+            Err(error) if !error.is_missing() => return Err(error),
+            _ => {}
+        }
+        write(&self.folder, "memory.limit_in_bytes", "-1")
     }
 
     /// An eventfd that becomes readable when the usage crosses `bytes`, in either direction.
@@ -189,12 +193,6 @@ mod tests {
     }
 
     #[test]
-    fn failcnt() {
-        assert_eq!(Memory::at(folder(&[("memory.failcnt", "65\n")]).path()).failcnt().unwrap(), 65);
-        fails("memory.failcnt", |path| Memory::at(path).failcnt());
-    }
-
-    #[test]
     fn procs() {
         assert_eq!(Memory::at(folder(&[("cgroup.procs", "7\n42\n")]).path()).procs().unwrap(), [7, 42]);
         fails("cgroup.procs", |path| Memory::at(path).procs());
@@ -207,6 +205,15 @@ mod tests {
         assert_eq!((pids.current().unwrap(), pids.events_max().unwrap()), (5, Some(1)));
         fails("pids.current", |path| Pids::at(path).current());
         fails("pids.events", |path| Pids::at(path).events_max());
+    }
+
+    #[test]
+    fn a_limit_is_taken_away_with_that_of_memory_and_swap_first() {
+        let group = folder(&[("memory.limit_in_bytes", "50"), ("memory.memsw.limit_in_bytes", "50")]);
+        Memory::at(group.path()).set_no_limit().unwrap();
+        let text = |file| std::fs::read_to_string(group.path().join(file)).unwrap();
+        assert_eq!((text("memory.limit_in_bytes"), text("memory.memsw.limit_in_bytes")), ("-1".into(), "-1".into()));
+        assert!(Memory::at(folder(&[]).path()).set_no_limit().unwrap_err().is_missing());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A group of the v2 tree. Source: the kernel's `admin-guide/cgroup-v2.rst`.
 
-use super::{Error, Limit, garbage, keyed, number, pids, read, sum, write};
+use super::{Error, Limit, garbage, keyed, keyed_in, number, pids, read, sum, write};
 use std::path::{Path, PathBuf};
 
 /// A group; which files it has depends on its controllers.
@@ -108,13 +108,23 @@ impl Group {
 
     /// What happened at limits and for lack of memory.
     pub fn memory_events(&self) -> Result<MemoryEvents, Error> {
-        let of = |key| keyed(&self.folder, "memory.events", key).map(Option::unwrap_or_default);
+        let text = read(&self.folder, "memory.events")?;
+        let of = |key| keyed_in(&text, &self.folder, "memory.events", key).map(Option::unwrap_or_default);
         Ok(MemoryEvents { oom: of("oom")?, oom_kill: of("oom_kill")? })
     }
 
     /// Sets the hard limit. What is in use beyond it is killed at once.
     pub fn set_memory_max(&self, bytes: u64) -> Result<(), Error> {
         write(&self.folder, "memory.max", &bytes.to_string())
+    }
+
+    /// Takes the hard limits of memory and swap away.
+    pub fn set_no_limit(&self) -> Result<(), Error> {
+        write(&self.folder, "memory.max", "max")?;
+        match write(&self.folder, "memory.swap.max", "max") {
+            Err(error) if error.is_missing() => Ok(()),
+            result => result,
+        }
     }
 
     /// Sets how much may go to swap; a kernel without swap accounting has no such file.
@@ -166,6 +176,28 @@ mod tests {
         let (_folder, group) = group("cgroup.controllers", "cpu io memory pids\n");
         assert_eq!(group.controllers().unwrap(), ["cpu", "io", "memory", "pids"]);
         assert!(Group::at(Path::new("/nowhere")).controllers().unwrap_err().is_missing());
+    }
+
+    #[test]
+    fn subtree_control() {
+        let (_folder, group) = group("cgroup.subtree_control", "memory\n");
+        assert_eq!(group.subtree_control().unwrap(), ["memory"]);
+        assert!(Group::at(Path::new("/nowhere")).subtree_control().unwrap_err().is_missing());
+    }
+
+    #[test]
+    fn procs() {
+        let (_folder, group) = group("cgroup.procs", "7\n42\n");
+        assert_eq!(group.procs().unwrap(), [7, 42]);
+        fails("cgroup.procs", |path| Group::at(path).procs());
+    }
+
+    #[test]
+    fn a_limit_is_taken_away() {
+        let folder = folder(&[("memory.max", "50"), ("memory.swap.max", "0")]);
+        Group::at(folder.path()).set_no_limit().unwrap();
+        let text = |file| std::fs::read_to_string(folder.path().join(file)).unwrap();
+        assert_eq!((text("memory.max"), text("memory.swap.max")), ("max".into(), "max".into()));
     }
 
     #[test]
