@@ -79,6 +79,7 @@ fn the_messages_of_version_1_are_read_and_said_in_the_same_words() {
 fn evidence_that_came_later_is_said_in_the_same_words() {
     let record: Record = read(EVIDENCE);
     assert_eq!(record.evidence.lock_holder.as_ref().unwrap().instance.as_deref(), Some("sar"));
+    assert_eq!(record.evidence.port.as_ref().unwrap().to_string(), "port 5000 is taken by pid 123 (`nginx`)");
     assert_eq!(record.evidence.children[0].signal, Some(Signal(11)));
     assert!(covers(&serde_json::to_value(&record).unwrap(), &read(EVIDENCE)), "{record:#?}");
     same_with_new_fields::<Record>(EVIDENCE);

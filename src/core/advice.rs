@@ -14,6 +14,10 @@ pub fn advice(spec: &Spec, record: &Record) -> Option<String> {
                            or obeyed a signal from outside (its last words may say so)"
                 .into()
         }
+        Cause::ExitCode if record.evidence.port.is_some() => {
+            let port = record.evidence.port.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("{port}: end that, or give one of the two another port")
+        }
         // One that need not be why it ended has no signature.
         Cause::ExitCode => match record.evidence.exception.as_ref().filter(|_| record.signature.is_some()) {
             Some(exception) => raised(exception, record.evidence.lock_holder.as_ref()),

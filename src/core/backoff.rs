@@ -3,7 +3,7 @@
 use super::action::{Starved, Streak};
 use super::clock::{Millis, Mono};
 use super::event::ExitStatus;
-use super::record::{Cause, Next, NextAction};
+use super::record::{Cause, Next, NextAction, TakenPort};
 use super::spec::{EndKind, Policy, Reaction};
 
 /// A run that lives this long proves the app well: counts and delays start again. PM2's EXP_BACKOFF_RESET_TIMER.
@@ -19,13 +19,16 @@ pub const FIRST_DELAY: Millis = Millis(100);
 /// The longest delay of the exponential backoff. PM2's.
 pub const LONGEST_DELAY: Millis = Millis(15_000);
 
+/// The first delay of one whose port is taken: who has it may be on its way out.
+pub const PORT_AGAIN: Millis = Millis(1_000);
+
 /// Unplanned ends in [`LOOP_WINDOW`] that are called a crash loop.
 pub const LOOP_ENDS: usize = 10;
 pub const LOOP_WINDOW: Millis = Millis(600_000);
 
 /// An end that nobody asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct UnplannedEnd {
+pub struct UnplannedEnd<'a> {
     pub cause: Cause,
     /// `None`: the spawn failed.
     pub status: Option<ExitStatus>,
@@ -34,6 +37,8 @@ pub struct UnplannedEnd {
     pub at: Mono,
     /// Bytes in use, where it ended at its own memory limit.
     pub starved: Option<u64>,
+    /// It did not get its port. That is no fault of its own: it waits, and is not given up for it.
+    pub port: Option<&'a TakenPort>,
 }
 
 /// Does this end need no other run: a job that is done, or a code the file names?
@@ -52,7 +57,7 @@ pub fn is_stable(policy: &Policy, uptime: Millis) -> bool {
 }
 
 /// What `restart_on` says of an end, and by which of its keys. An exit code is nearer than a cause.
-fn rule(policy: &Policy, end: &UnplannedEnd) -> Option<(EndKind, Reaction)> {
+fn rule(policy: &Policy, end: &UnplannedEnd<'_>) -> Option<(EndKind, Reaction)> {
     let code = match end.status {
         Some(ExitStatus::Code(code)) if matches!(end.cause, Cause::ExitCode | Cause::Success) => Some(code),
         _ => None,
@@ -62,18 +67,20 @@ fn rule(policy: &Policy, end: &UnplannedEnd) -> Option<(EndKind, Reaction)> {
 }
 
 /// Decides what follows an unplanned end, and counts it.
-pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
+pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd<'_>) -> Next {
+    let rule = rule(policy, &end);
+    let reaction = rule.map(|(_, reaction)| reaction);
+    let port = end.port.filter(|_| reaction.is_none());
+    let counts = port.is_none() && reaction != Some(Reaction::Always);
     streak.recent.push_back(end.at);
     while streak.recent.len() > LOOP_ENDS {
         streak.recent.pop_front();
     }
-    let rule = rule(policy, &end);
-    let reaction = rule.map(|(_, reaction)| reaction);
     if is_stable(policy, end.uptime) {
         streak.short = 0;
         streak.delay = None;
         streak.starved = None;
-    } else if reaction != Some(Reaction::Always) && (end.uptime < policy.min_uptime || end.status.is_none()) {
+    } else if counts && (end.uptime < policy.min_uptime || end.status.is_none()) {
         streak.short += 1;
         let before = streak.starved.unwrap_or(Starved { ends: 0, needs_bytes: 0 });
         streak.starved =
@@ -88,7 +95,7 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
     if !policy.autorestart && reaction.is_none() {
         return Next { action: NextAction::Stop, delay_ms: None, reason: "autorestart is false".into() };
     }
-    if reaction != Some(Reaction::Always) && streak.short > 0 && streak.short >= policy.max_restarts {
+    if counts && streak.short > 0 && streak.short >= policy.max_restarts {
         return Next {
             action: NextAction::GiveUp,
             delay_ms: None,
@@ -100,6 +107,9 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
     }
     let growing = match reaction {
         Some(Reaction::Backoff) => Some(policy.exp_backoff_restart_delay.unwrap_or(FIRST_DELAY)),
+        None if port.is_some() => {
+            Some(policy.exp_backoff_restart_delay.unwrap_or(PORT_AGAIN.max(policy.restart_delay)))
+        }
         Some(Reaction::Always | Reaction::Never) | None => policy.exp_backoff_restart_delay,
     };
     let (delay, reason) = match growing {
@@ -109,7 +119,7 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
                 Some(last) => Millis((last.0.saturating_mul(3) / 2).min(LONGEST_DELAY.0.max(first.0))),
             };
             streak.delay = Some(delay);
-            (delay, format!("exp_backoff_restart_delay {first}"))
+            (delay, port.map_or_else(|| format!("exp_backoff_restart_delay {first}"), |port| tried_again(port, delay)))
         }
         None if policy.restart_delay == Millis(0) => (Millis(0), "autorestart".to_owned()),
         None => (policy.restart_delay, format!("restart_delay {}", policy.restart_delay)),
@@ -118,6 +128,10 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
     let unbounded = reaction == Some(Reaction::Always) && end.uptime < policy.min_uptime;
     let delay = if end.status.is_none() || unbounded { delay.max(SPAWN_AGAIN) } else { delay };
     Next { action: NextAction::Restart, delay_ms: Some(delay), reason: by.unwrap_or(reason) }
+}
+
+fn tried_again(port: &TakenPort, delay: Millis) -> String {
+    format!("{port}: tried again in {delay}")
 }
 
 /// A number up to `most`, the same for the same seed and salt (splitmix64).
@@ -145,13 +159,14 @@ pub fn is_crash_loop(streak: &Streak, now: Mono) -> bool {
 mod tests {
     use super::*;
 
-    fn end(uptime: u64) -> UnplannedEnd {
+    fn end(uptime: u64) -> UnplannedEnd<'static> {
         UnplannedEnd {
             cause: Cause::ExitCode,
             status: Some(ExitStatus::Code(1)),
             uptime: Millis(uptime),
             at: Mono(uptime),
             starved: None,
+            port: None,
         }
     }
 
@@ -240,6 +255,33 @@ mod tests {
         assert_eq!(streak.short, short);
         let job = Policy { autorestart: false, ..policy };
         assert_eq!(after(&job, &mut streak, coded(1)).action, NextAction::Restart);
+    }
+
+    #[test]
+    fn one_whose_port_is_taken_waits_longer_each_time_and_is_never_given_up() {
+        let taken = TakenPort { port: Some(5000), holder: None };
+        let without = |status| UnplannedEnd { port: Some(&taken), status, ..end(5) };
+        let mut streak = Streak::default();
+        let first = after(&Policy::default(), &mut streak, without(None));
+        assert_eq!(
+            (first.delay_ms, first.reason.as_str()),
+            (Some(PORT_AGAIN), "port 5000 is taken: tried again in 1 s")
+        );
+        let delays: Vec<u64> = (0..100)
+            .map(|_| after(&Policy::default(), &mut streak, without(Some(ExitStatus::Code(1)))).delay_ms.unwrap().0)
+            .collect();
+        assert_eq!((delays[0], delays[1], delays[99]), (1_500, 2_250, 15_000));
+        assert_eq!(streak.short, 0);
+        let own = Policy { exp_backoff_restart_delay: Some(Millis(100)), ..Policy::default() };
+        assert_eq!(after(&own, &mut Streak::default(), without(None)).delay_ms, Some(Millis(100)));
+        let slow = Policy { restart_delay: Millis(60_000), ..Policy::default() };
+        assert_eq!(after(&slow, &mut Streak::default(), without(None)).delay_ms, Some(Millis(60_000)));
+        let never = [(EndKind::Cause(Cause::ExitCode), Reaction::Never)];
+        let ruled = Policy { restart_on: never.into(), ..Policy::default() };
+        assert_eq!(after(&ruled, &mut streak, without(None)).action, NextAction::GiveUp);
+        assert_eq!(streak.short, 1, "a rule of the user's goes first");
+        let job = Policy { autorestart: false, ..Policy::default() };
+        assert_eq!(after(&job, &mut streak, without(None)).action, NextAction::Stop);
     }
 
     #[test]

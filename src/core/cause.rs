@@ -6,7 +6,7 @@ use super::clock::{Millis, Mono};
 use super::event::{Exit, ExitStatus, Facts, Grounds, Killer, Signalled, Why};
 use super::exit_code::{self, Meaning};
 use super::instance::Run;
-use super::record::{Actor, Cause, Confidence, Crossing, Exception, LockHolder, Oom, SpawnFailure};
+use super::record::{Actor, Cause, Confidence, Crossing, Exception, LockHolder, Oom, SpawnFailure, TakenPort};
 use super::spec::{Bytes, OomPolicy, Signal, Spec, Stop};
 use super::traceback::{Standing, Traceback};
 
@@ -147,6 +147,15 @@ fn exited(run: &Run, code: i32, after: &str, facts: &Facts) -> Verdict {
     if let Some(holder) = facts.lock_holder.as_ref().filter(|_| by_exception) {
         summary.push_str(&held_by(holder));
     }
+    if let Some(port) = &facts.port {
+        summary.push_str(&format!("; {port}"));
+        // The words of a log are one thing, and that another listens there is seen.
+        confidence = match (&port.holder, by_exception) {
+            (Some(_), _) => Confidence::Certain,
+            (None, true) => confidence,
+            (None, false) => Confidence::Likely,
+        };
+    }
     if let Some(hint) = facts.hint.as_ref().filter(|_| !by_exception) {
         summary.push_str(&format!("; before that {hint}"));
     }
@@ -225,7 +234,7 @@ fn held_by(holder: &LockHolder) -> String {
 
 /// The verdict on a spawn that failed: at which step, on what, and why.
 #[must_use]
-pub fn spawn_failed(spec: &Spec, failure: &SpawnFailure) -> Verdict {
+pub fn spawn_failed(spec: &Spec, failure: &SpawnFailure, port: Option<&TakenPort>) -> Verdict {
     let thing = match failure.stage.as_str() {
         "exec" => spec.command.first().cloned(),
         "cwd" => Some(spec.cwd.display().to_string()),
@@ -241,7 +250,12 @@ pub fn spawn_failed(spec: &Spec, failure: &SpawnFailure) -> Verdict {
     let step = thing.map_or(failure.stage.clone(), |thing| format!("{} {thing}", failure.stage));
     let errno = &failure.errno;
     let why = words(errno).map_or(errno.clone(), |words| format!("{words} ({errno})"));
-    Verdict::new(Cause::SpawnFailed, Confidence::Certain, format!("could not be started: {step}: {why}"))
+    Verdict::new(Cause::SpawnFailed, Confidence::Certain, format!("could not be started: {step}: {why}{}", but(port)))
+}
+
+/// Only where more is to be said than that it is taken.
+fn but(port: Option<&TakenPort>) -> String {
+    port.filter(|port| port.holder.is_some()).map(|port| format!("; {port}")).unwrap_or_default()
 }
 
 /// What people call it, where a spawn is likely to meet it.

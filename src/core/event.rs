@@ -4,7 +4,7 @@ use super::clock::{Millis, Mono, Now};
 use super::command::Asked;
 use super::name::{AppName, Id, RunId, Ticket};
 use super::probe::Outcome;
-use super::record::{Actor, Cause, ChildEnd, Crossing, LockHolder, Memory, Oom, SpawnFailure};
+use super::record::{Actor, Cause, ChildEnd, Crossing, LockHolder, Memory, Oom, PortHolder, SpawnFailure, TakenPort};
 use super::spec::Signal;
 use super::traceback::Traceback;
 use serde::{Deserialize, Serialize};
@@ -13,50 +13,27 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A client asks; the answer is an `Action::Reply` with the same ticket.
-    Asked {
-        ticket: Ticket,
-        asked: Asked,
-    },
+    Asked { ticket: Ticket, asked: Asked },
     /// The exec of a run succeeded.
-    Spawned {
-        run: RunId,
-        pid: i32,
-        at: Now,
-    },
+    Spawned { run: RunId, pid: i32, at: Now },
     SpawnFailed {
         run: RunId,
         failure: SpawnFailure,
+        /// Who has the address of a `listen` socket that could not be bound.
+        holder: Option<PortHolder>,
     },
     /// The main process ended; `left` others of its tree live.
-    Exited {
-        run: RunId,
-        exit: Exit,
-        left: u32,
-    },
+    Exited { run: RunId, exit: Exit, left: u32 },
     /// The working set of a live tree is above its cap.
-    OverCap {
-        run: RunId,
-        crossing: Box<Crossing>,
-    },
+    OverCap { run: RunId, crossing: Box<Crossing> },
     /// The kernel killed a process of a live tree for want of memory.
-    OomKill {
-        run: RunId,
-        killed: Box<Killed>,
-    },
+    OomKill { run: RunId, killed: Box<Killed> },
     /// A process of a live tree said `READY=1`.
-    Ready {
-        run: RunId,
-    },
+    Ready { run: RunId },
     /// The answer to `Action::Probe`.
-    Probed {
-        run: RunId,
-        outcome: Outcome,
-    },
+    Probed { run: RunId, outcome: Outcome },
     /// The answer to `Action::Finish`: the tree is empty and all it wrote is in the logs.
-    Finished {
-        run: RunId,
-        facts: Box<Facts>,
-    },
+    Finished { run: RunId, facts: Box<Facts> },
     /// A file that the app watches changed, and nothing since for its `watch_delay`.
     Changed {
         app: AppName,
@@ -64,9 +41,7 @@ pub enum Event {
         path: String,
     },
     /// Somebody asks stead itself to end.
-    Term {
-        actor: Actor,
-    },
+    Term { actor: Actor },
     /// Somebody set the wall clock.
     ClockSet,
     /// The deadline has come.
@@ -123,6 +98,8 @@ pub struct Facts {
     pub killer: Option<Killer>,
     /// Only of a run that said that its database was locked.
     pub lock_holder: Option<LockHolder>,
+    /// Only of a run whose last words say so.
+    pub port: Option<TakenPort>,
     pub children: Vec<ChildEnd>,
     pub hint: Option<String>,
 }

@@ -97,8 +97,8 @@ impl Fleet {
         match event {
             Event::Asked { ticket, asked } => self.ask(now, ticket, asked, &mut out),
             Event::Spawned { run, pid, at } => self.input_of(now, run, Input::Spawned { pid, at }, &mut out),
-            Event::SpawnFailed { run, failure } => {
-                self.input_of(now, run, Input::SpawnFailed { failure }, &mut out);
+            Event::SpawnFailed { run, failure, holder } => {
+                self.input_of(now, run, Input::SpawnFailed { failure, holder }, &mut out);
             }
             Event::Exited { run, exit, left } => self.input_of(now, run, Input::Exited { exit, left }, &mut out),
             Event::Ready { run } => self.input_of(now, run, Input::Ready, &mut out),

@@ -9,9 +9,11 @@ use super::clock::{Millis, Mono, Now, Wall};
 use super::cron::{Calendar, Cron};
 use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, Killed, Reached, RunNote, Sent, Signalled, Why};
 use super::name::{AppName, Id, RunId};
+use super::port;
 use super::probe::{self, Finding, Health, Outcome};
 use super::record::{
-    Actor, Cause, Crossing, Evidence, Incident, Memory, Next, NextAction, Oom, Record, SpawnFailure, Tally,
+    Actor, Cause, Crossing, Evidence, Incident, Memory, Next, NextAction, Oom, PortHolder, Record, SpawnFailure,
+    TakenPort, Tally,
 };
 use super::reload::Beside;
 use super::signature;
@@ -200,6 +202,7 @@ pub enum Input {
     },
     SpawnFailed {
         failure: SpawnFailure,
+        holder: Option<PortHolder>,
     },
     /// It said that it is ready.
     Ready,
@@ -422,8 +425,9 @@ impl Instance {
                     Some(why) => self.stop(now, run, pid, why, out),
                 }
             }
-            (Phase::Starting { run, .. }, Input::SpawnFailed { failure }) => {
-                let verdict = cause::spawn_failed(&run.spec, &failure);
+            (Phase::Starting { run, .. }, Input::SpawnFailed { failure, holder }) => {
+                let port = port::not_bound(&failure).map(|taken| TakenPort { holder, ..taken });
+                let verdict = cause::spawn_failed(&run.spec, &failure, port.as_ref());
                 let end = Ended {
                     pid: None,
                     status: None,
@@ -434,7 +438,7 @@ impl Instance {
                     again: false,
                     left: 0,
                     memory: Memory::default(),
-                    evidence: Evidence { spawn: Some(failure), ..Evidence::default() },
+                    evidence: Evidence { spawn: Some(failure), port, ..Evidence::default() },
                     signature: None,
                     actor: None,
                 };
@@ -555,6 +559,7 @@ impl Instance {
                         // Those that stead itself ended tell nothing.
                         children: if why_is_ours { Vec::new() } else { facts.children },
                         hint: facts.hint,
+                        port: facts.port.filter(|_| verdict.cause == Cause::ExitCode),
                     },
                     signature,
                     actor,
@@ -1108,7 +1113,8 @@ impl Instance {
             | Cause::SpawnFailed
             | Cause::Lost => {
                 let (uptime, at, starved) = (end.lived, end.at.mono, end.starved);
-                let ended = UnplannedEnd { cause: verdict.cause, status: end.status, uptime, at, starved };
+                let port = end.evidence.port.as_ref();
+                let ended = UnplannedEnd { cause: verdict.cause, status: end.status, uptime, at, starved, port };
                 let mut next = backoff::after(&spec.policy, &mut self.streak, ended);
                 if let Some(starved) = backoff::starved(&self.streak).filter(|_| next.action == NextAction::GiveUp) {
                     next.reason = cause::starves(spec, starved);

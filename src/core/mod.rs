@@ -24,6 +24,7 @@ pub mod instance;
 pub mod kernel_log;
 pub mod log_name;
 pub mod name;
+pub mod port;
 pub mod probe;
 pub mod record;
 pub mod recover;

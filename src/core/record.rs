@@ -191,6 +191,9 @@ pub struct Evidence {
     /// The tree at that moment.
     #[serde(default)]
     pub cap_crossing: Option<Crossing>,
+    /// The port that it wanted and did not get, for another has it.
+    #[serde(default)]
+    pub port: Option<TakenPort>,
 }
 
 /// A tree whose memory crosses its cap.
@@ -235,6 +238,25 @@ pub struct LockHolder {
     /// The database.
     pub path: String,
     pub seen_at: Wall,
+}
+
+/// A port that another process has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenPort {
+    /// Null where neither the log nor the app's attributes name it, or where it is a socket in a file.
+    pub port: Option<u16>,
+    /// Null where nobody was seen to listen on it, or the holder is not to be looked at.
+    pub holder: Option<PortHolder>,
+}
+
+/// A process that was seen to listen on a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortHolder {
+    pub pid: i32,
+    /// The command line.
+    pub command: Option<String>,
+    /// The instance that it belongs to, where it is one of ours.
+    pub instance: Option<String>,
 }
 
 /// The end of a process that lost its parent and was reaped by the keeper.

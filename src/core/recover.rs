@@ -487,7 +487,7 @@ impl Instance {
             HeldState::Starting => Phase::Starting { run, then: unwanted },
             HeldState::Failed { failure } => {
                 let phase = Phase::Starting { run, then: None };
-                self.answer(now, &spec, phase, Input::SpawnFailed { failure }, out)
+                self.answer(now, &spec, phase, Input::SpawnFailed { failure, holder: None }, out)
             }
             HeldState::Live => match (held.note.intent, unwanted) {
                 (Some(intent), None) if run.part == Part::Predecessor && intent.sent == Sent::Nothing => {

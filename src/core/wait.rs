@@ -5,6 +5,7 @@ use super::command::{Failure, Reply};
 use super::fleet::Fleet;
 use super::instance::{Instance, Phase};
 use super::name::{Id, RunId, Ticket};
+use super::record::{Cause, Record};
 
 /// A client that waits until all its goals are reached or out of reach.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,9 +109,10 @@ fn progress(instance: Option<&Instance>, name: &str, goal: Goal) -> Progress {
             | Phase::Stopping { .. }
             | Phase::Ending { .. } => Progress::Open,
             Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } => match &instance.last {
-                Some(record) if instance.last_run > after && record.cause == super::record::Cause::Success => {
-                    Progress::Reached
+                Some(record) if instance.last_run > after && is_waited_for(instance, record) => {
+                    failed(format!("{}; stead waits for it", record.summary), record.evidence.stderr_tail.clone())
                 }
+                Some(record) if instance.last_run > after && record.cause == Cause::Success => Progress::Reached,
                 Some(record) if instance.last_run > after => {
                     failed(record.summary.clone(), record.evidence.stderr_tail.clone())
                 }
@@ -118,4 +120,9 @@ fn progress(instance: Option<&Instance>, name: &str, goal: Goal) -> Progress {
             },
         },
     }
+}
+
+/// Will it be tried again once its port is free?
+fn is_waited_for(instance: &Instance, record: &Record) -> bool {
+    record.evidence.port.is_some() && matches!(instance.phase, Phase::Waiting { .. })
 }

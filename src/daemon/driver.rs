@@ -193,7 +193,7 @@ async fn wait(sleep: Option<Duration>) {
 pub fn event_of(message: &FromKeeper) -> Option<Event> {
     match message {
         FromKeeper::Failed { run, stage, errno } => {
-            Some(Event::SpawnFailed { run: *run, failure: link::failure(*stage, *errno) })
+            Some(Event::SpawnFailed { run: *run, failure: link::failure(*stage, *errno), holder: None })
         }
         FromKeeper::Term { signal, pid, uid } if *signal != Signal::HUP.0 => {
             Some(Event::Term { actor: actor(*pid, *uid) })

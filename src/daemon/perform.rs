@@ -26,13 +26,15 @@ use crate::core::fleet::Fleet;
 use crate::core::instance::{Instance, Phase, Want};
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::probe::Outcome;
-use crate::core::record::{Actor, ChildEnd, Evidence, LockHolder, Oom, Record, SpawnFailure, Tally};
+use crate::core::record::{
+    Actor, ChildEnd, Evidence, LockHolder, Oom, PortHolder, Record, SpawnFailure, TakenPort, Tally,
+};
 use crate::core::spec::{self, Env, Listen, OomPolicy, Probe, Signal, Spec};
 use crate::core::traceback::{self, Standing, Traceback};
 use crate::core::trend::Trend;
 use crate::core::view::{Description, InstanceView, LogMark, Pong, RunView, WhyView};
 use crate::core::why::Filter;
-use crate::core::{database as sqlite, hint, secret};
+use crate::core::{database as sqlite, hint, port, secret};
 use crate::keeper::message::{FromDaemon, FromKeeper, Orphan};
 use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
 use crate::os::cgroup::site::Site;
@@ -40,11 +42,11 @@ use crate::os::notify::{self, Said};
 use crate::os::process::Snapshot;
 use crate::os::spawn::{Credentials, Plan};
 use crate::os::strings::Strings;
-use crate::os::{clock, file, process, socket};
+use crate::os::{clock, file, ports, process, socket};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -721,10 +723,13 @@ impl Daemon {
                 });
                 if let Err(error) = sent {
                     let failure = SpawnFailure { stage: "fork".into(), errno: io_errno(&error) };
-                    self.queue.push_back(Event::SpawnFailed { run, failure });
+                    self.queue.push_back(Event::SpawnFailed { run, failure, holder: None });
                 }
             }
-            Err(failure) => self.queue.push_back(Event::SpawnFailed { run, failure }),
+            Err(failure) => {
+                let holder = port::not_bound(&failure).and_then(|taken| self.port_holder(taken.port?));
+                self.queue.push_back(Event::SpawnFailed { run, failure, holder });
+            }
         }
     }
 
@@ -901,6 +906,39 @@ impl Daemon {
         Some(LockHolder { pid, command, instance, path: path.to_string_lossy().into_owned(), seen_at })
     }
 
+    /// Who listens on a port: an app's process before stead itself, which holds sockets for apps.
+    fn port_holder(&self, port: u16) -> Option<PortHolder> {
+        let root = Path::new("/proc");
+        let pids = ports::holders(root, &ports::listening(root, port));
+        let of = |pid: i32| self.runs.run_of(pid).and_then(|run| self.fleet.instance_of(run));
+        let pid = pids.iter().copied().find(|pid| of(*pid).is_some()).or(pids.first().copied())?;
+        let held_for = || {
+            let held = |name: &&String| name.ends_with(&format!(":{port}"));
+            let name = self.held.keys().find(held).filter(|_| [self.keeper, process::pid()].contains(&pid))?;
+            name.split_once('\n').map(|(app, _)| app.to_owned())
+        };
+        let instance = of(pid).map(|one| one.name.clone()).or_else(held_for);
+        Some(PortHolder { pid, command: process::command_line(pid), instance })
+    }
+
+    /// The port that a run that failed did not get. The lines of a file that others write to as well may be theirs: there only
+    /// what is seen counts.
+    fn taken_port(&self, run: RunId, found: Option<&Traceback>, facts: &Facts) -> Option<TakenPort> {
+        let one = self.fleet.instance_of(run)?;
+        let app = self.fleet.app(&one.app)?;
+        let tails = [facts.stderr_tail.as_slice(), facts.stdout_tail.as_slice()];
+        let taken = port::taken(found, tails, &*self.spec_of(run)?, &app.environment)?;
+        let holder = taken.port.and_then(|port| self.port_holder(port));
+        let is_shared = || self.output.stderr_file(run).is_some_and(|(path, _)| self.is_shared(one.id, path));
+        (holder.is_some() || !is_shared()).then_some(TakenPort { holder, ..taken })
+    }
+
+    /// Do other instances write to this file?
+    fn is_shared(&self, own: Id, path: &Path) -> bool {
+        let writes = |id: Id| self.files(id).is_some_and(|files| files.paths().iter().any(|other| other == path));
+        self.fleet.instances().any(|one| one.id != own && writes(one.id))
+    }
+
     /// Everything that can be known of a run that has ended, before anything of it is cleaned up.
     fn gather(&mut self, run: RunId, left: u32) -> Facts {
         let marks = self.envelopes.get(&run).map(|envelope| envelope.marks).unwrap_or_default();
@@ -957,16 +995,14 @@ impl Daemon {
         if facts.stderr_tail.iter().any(|line| sqlite::is_locked(line)) {
             facts.lock_holder = self.last_lock_holder(run);
         }
+        facts.port = self.taken_port(run, found.as_ref(), facts);
         // What by its own words ended less than the process did not end the run.
         facts.exception = found.filter(|found| found.standing != Standing::Aside);
         if let (Some(_), Some(exit), Some((path, written))) = (&facts.exception, exit, self.output.stderr_file(run)) {
             let quiet = exit.at.wall.0 - written.0;
             // Moved to the file long after the end: a daemon was away, and when it was written is not known.
             facts.quiet = (quiet > -1_000).then(|| Millis(quiet.max(0) as u64));
-            let of_others =
-                |id: Id| self.files(id).is_some_and(|files| files.paths().iter().any(|other| other == path));
-            let own = self.fleet.instance_of(run).map(|one| one.id);
-            facts.log_is_shared = self.fleet.instances().any(|one| Some(one.id) != own && of_others(one.id));
+            facts.log_is_shared = self.fleet.instance_of(run).is_some_and(|one| self.is_shared(one.id, path));
         }
     }
 

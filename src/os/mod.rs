@@ -10,6 +10,7 @@ pub mod kmsg;
 pub mod locks;
 pub mod notify;
 pub mod pipe;
+pub mod ports;
 pub mod process;
 pub mod role;
 pub mod signal;

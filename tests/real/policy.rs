@@ -282,3 +282,65 @@ fn restart_on_keeps_down_what_makes_no_sense() {
         records(&stead, "always").iter().map(|record| record["next"]["delay_ms"].as_u64().unwrap()).collect();
     assert!(delays.iter().all(|delay| (100..=120).contains(delay)), "{delays:?}");
 }
+
+/// Takes a port, or says that it cannot, as Python does.
+const SERVER: &str = "import socket, sys, time\ns = socket.socket()\ns.bind(('127.0.0.1', int(sys.argv[2])))\ns.listen()\ntime.sleep(1000)\n";
+
+#[test]
+fn a_taken_port_is_waited_for_and_its_holder_named() {
+    let stead = Stead::new();
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = |socket: &std::net::TcpListener| socket.local_addr().unwrap().port();
+    let (first, second) = (port(&holder), port(&held));
+    stead.file("server.py", SERVER);
+    stead.file(
+        "ecosystem.yaml",
+        &format!(
+            "apps:
+  - {{name: web, script: server.py, args: '--port {first}', max_restarts: 2, min_uptime: 1m}}
+  - {{name: front, script: /bin/sleep, args: '1000', listen: ['127.0.0.1:{second}'], max_restarts: 2}}
+"
+        ),
+    );
+    let said = stead.run(["start"]);
+    assert_eq!(said.status, Some(1), "{said:?}");
+    let taken = format!("port {second} is taken by pid {} (`", std::process::id());
+    assert!(said.stderr.contains(&taken) && said.stderr.contains("stead waits for it"), "{said:?}");
+    eventually("both have been tried more often than max_restarts", || {
+        let seen = ["web", "front"].map(|name| stead.instance(name));
+        assert!(seen.iter().all(|one| one["status"] != "errored" && one["crash_loop"] == false), "{seen:?}");
+        if seen[0]["restarts"].as_u64() >= Some(3) && records(&stead, "front").len() >= 3 {
+            return Ok(());
+        }
+        Err(format!("{seen:?}"))
+    });
+    for (name, port, cause) in [("web", first, "exit-code"), ("front", second, "spawn-failed")] {
+        let record = stead.newest_record(name);
+        let found = &record["evidence"]["port"];
+        assert_eq!((&found["port"], &found["holder"]["pid"]), (&json!(port), &json!(std::process::id())), "{record:#}");
+        assert_eq!((&record["cause"], &record["confidence"]), (&json!(cause), &json!("certain")));
+        assert!(record["next"]["delay_ms"].as_u64() >= Some(1_000), "{record:#}");
+        let taken = format!("port {port} is taken by pid {}", std::process::id());
+        stead.until_status(name, "waiting");
+        eventually("its note says who", || {
+            let note = stead.describe(name)["note"].as_str().unwrap_or_default().to_owned();
+            if note.contains(&taken) && note.contains(": tried again in ") { Ok(()) } else { Err(note) }
+        });
+    }
+    drop((holder, held));
+    for name in ["web", "front"] {
+        let one = stead.until_status(name, "online");
+        assert!(one["restarts_unplanned"].as_u64() < Some(10), "{one}");
+    }
+    // The next holder is one of ours.
+    stead.file(
+        "more.yaml",
+        &format!("apps:\n  - {{name: late, script: server.py, args: '--port {first}', max_restarts: 1}}\n"),
+    );
+    stead.run(["start", "more.yaml"]);
+    let record = &stead.until_status("late", "waiting")["last_exit"];
+    assert_eq!(record["evidence"]["port"]["holder"]["instance"], "web", "{record:#}");
+    let taken = format!("server.py:3; port {first} is taken by pid {} of web (`", stead.pid("web"));
+    assert!(record["summary"].as_str().unwrap_or_default().contains(&taken), "{record:#}");
+}

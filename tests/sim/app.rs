@@ -99,7 +99,7 @@ pub fn spec(text: &str) -> Spec {
 }
 
 /// `lives`, `exits 1 after 10ms`, `dies SIGSEGV after 2s`, `obeys after 300ms`, `obeys after 300ms with 0`, `ignores signals`,
-/// `ready after 1s`, `never ready`, `well after 2s`, `ill after 1m`, `children 2`, `stubborn children 2`, `starts in 80ms`, `fails exec ENOENT`, `is unprepared ENOENT`; with commas between.
+/// `ready after 1s`, `never ready`, `well after 2s`, `ill after 1m`, `children 2`, `stubborn children 2`, `starts in 80ms`, `fails exec ENOENT`, `misses port 5000`, `cannot listen :80 EADDRINUSE`, `is unprepared ENOENT`; with commas between.
 pub fn temper(text: &str) -> Temper {
     let mut temper = Temper::default();
     for phrase in text.split(',') {
@@ -130,6 +130,10 @@ pub fn temper(text: &str) -> Temper {
             ["ill", "after", after] => temper.well.1 = Some(span(after)),
             ["starts", "in", after] => temper.start = Start::After(span(after)),
             ["fails", stage, errno] => temper.start = Start::Fails(failure(stage, errno)),
+            ["misses", "port", port] => temper.port = Some(port.parse().unwrap()),
+            ["cannot", "listen", address, errno] => {
+                temper.start = Start::Unprepared(failure(&format!("listen {address}"), errno));
+            }
             ["is", "unprepared", errno] => temper.start = Start::Unprepared(failure("exec", errno)),
             _ => panic!("no temper `{phrase}`"),
         }

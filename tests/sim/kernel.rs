@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use stead::core::clock::{Millis, Mono, Now};
-use stead::core::event::{Exit, ExitStatus, RunNote, Usage};
+use stead::core::event::{Exit, ExitStatus, Facts, RunNote, Usage};
 use stead::core::name::RunId;
 use stead::core::probe::Outcome;
-use stead::core::record::SpawnFailure;
+use stead::core::record::{PortHolder, SpawnFailure, TakenPort};
 use stead::core::recover::{Held, HeldState};
 use stead::core::spec::Signal;
 
@@ -24,6 +24,8 @@ pub struct Temper {
     pub ready: Option<Millis>,
     /// It is not well before this time after its exec, and not from the second one on.
     pub well: (Millis, Option<Millis>),
+    /// The last words of one that fails are that this port is taken.
+    pub port: Option<u16>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +53,7 @@ impl Default for Temper {
             stubborn_children: false,
             ready: Some(Millis(20)),
             well: (Millis(0), None),
+            port: None,
         }
     }
 }
@@ -136,6 +139,15 @@ impl Kernel {
                 Some(News::Orphan(run))
             }
         }
+    }
+
+    /// What is found of a run that has ended.
+    pub fn facts(&self, run: RunId) -> Facts {
+        let kept = self.table.get(&run);
+        let failed = |kept: &&Kept| matches!(&kept.state, HeldState::Ended { exit } if matches!(exit.status, ExitStatus::Code(1..)));
+        let port = kept.filter(failed).and_then(|kept| kept.temper.port);
+        let holder = PortHolder { pid: 77, command: Some("nginx".into()), instance: None };
+        Facts { port: port.map(|port| TakenPort { port: Some(port), holder: Some(holder) }), ..Facts::default() }
     }
 
     pub fn spawn(&mut self, now: Now, run: RunId, note: RunNote, temper: Temper) {

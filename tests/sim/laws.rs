@@ -424,6 +424,10 @@ impl Laws {
                 if record.planned && line.streak.short > count.short {
                     broken("planned restarts never use up max_restarts", &shown, story);
                 }
+                let ruled = record.next.reason.starts_with("restart_on");
+                if record.evidence.port.is_some() && !ruled && line.streak.short > count.short {
+                    broken("a taken port does not use up max_restarts", &shown, story);
+                }
                 count.short = line.streak.short;
                 if (record.cause == Cause::Watch) != record.evidence.watch_path.is_some() {
                     broken("a restart for a change names the file", &format!("{record:?}"), story);

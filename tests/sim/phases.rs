@@ -246,7 +246,7 @@ fn finished(run: RunId) -> Event {
 }
 
 fn failed(run: RunId) -> Event {
-    Event::SpawnFailed { run, failure: SpawnFailure { stage: "exec".into(), errno: "ENOENT".into() } }
+    Event::SpawnFailed { run, failure: SpawnFailure { stage: "exec".into(), errno: "ENOENT".into() }, holder: None }
 }
 
 fn changed() -> Event {

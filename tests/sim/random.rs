@@ -107,6 +107,7 @@ fn temper() -> impl Strategy<Value = Temper> {
     let start = prop_oneof![
         8 => select(vec![1, 5, 80]).prop_map(|ms| Start::After(Millis(ms))),
         1 => Just(Start::Fails(SpawnFailure { stage: "exec".into(), errno: "ENOENT".into() })),
+        1 => Just(Start::Unprepared(SpawnFailure { stage: "listen :80".into(), errno: "EADDRINUSE".into() })),
         1 => Just(Start::Unprepared(SpawnFailure { stage: "log".into(), errno: "EACCES".into() })),
     ];
     let status = prop_oneof![
@@ -124,10 +125,12 @@ fn temper() -> impl Strategy<Value = Temper> {
         1 => Just(WhenTold::Ignores),
     ];
     let ready = select(vec![None, Some(Millis(0)), Some(Millis(20)), Some(Millis(700)), Some(Millis(5_000))]);
+    let port = select(vec![None, None, None, Some(80)]);
     let well = (select(vec![0, 0, 300, 4_000]), select(vec![None, None, Some(3_000), Some(40_000)]))
         .prop_map(|(from, to)| (Millis(from), to.map(Millis)));
-    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>(), ready, well).prop_map(
-        |(start, life, when_told, children, stubborn_children, ready, well)| Temper {
+    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>(), ready, well, port).prop_map(
+        |(start, life, when_told, children, stubborn_children, ready, well, port)| Temper {
+            port,
             ready,
             well,
             start,

@@ -42,7 +42,7 @@ pub fn event(event: &Event, shown: impl Fn(RunId) -> String) -> String {
     match event {
         Event::Asked { ticket: from, asked } => format!("{} asks: {}", ticket(*from), command(&asked.command)),
         Event::Spawned { run, pid, .. } => format!("{} spawned, pid {pid}", shown(*run)),
-        Event::SpawnFailed { run, failure } => {
+        Event::SpawnFailed { run, failure, .. } => {
             format!("{} cannot be spawned: {}: {}", shown(*run), failure.stage, failure.errno)
         }
         Event::Exited { run, exit, left } => {

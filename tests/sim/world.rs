@@ -12,7 +12,7 @@ use stead::core::action::{Action, Line, To};
 use stead::core::clock::{Millis, Mono, Now, Wall};
 use stead::core::command::{Asked, Change, ChangeKind, Command, Origin, Refusal, Reply, Terms};
 use stead::core::cron::Calendar;
-use stead::core::event::{Event, Facts};
+use stead::core::event::Event;
 use stead::core::fleet::Fleet;
 use stead::core::instance::Want;
 use stead::core::name::{AppName, Id, RunId, Ticket};
@@ -312,16 +312,18 @@ impl World {
     fn deliver(&mut self, letter: Letter) {
         let event = match letter {
             Letter::News(News::Orphan(run)) => return self.sweep(run),
-            Letter::Finished(run) => Event::Finished { run, facts: Box::new(Facts::default()) },
+            Letter::Finished(run) => Event::Finished { run, facts: Box::new(self.kernel.facts(run)) },
             Letter::Probed(run, outcome) => Event::Probed { run, outcome },
             Letter::News(News::Ready(run)) => Event::Ready { run },
-            Letter::Unprepared(run, failure) => Event::SpawnFailed { run, failure },
+            Letter::Unprepared(run, failure) => Event::SpawnFailed { run, failure, holder: None },
             Letter::News(News::Spawned(run)) => {
                 let Some(kept) = self.kernel.table.get(&run) else { return };
                 Event::Spawned { run, pid: kept.pid, at: kept.started }
             }
             Letter::News(News::Failed(run)) => match self.kernel.table.get(&run).map(|kept| &kept.state) {
-                Some(HeldState::Failed { failure }) => Event::SpawnFailed { run, failure: failure.clone() },
+                Some(HeldState::Failed { failure }) => {
+                    Event::SpawnFailed { run, failure: failure.clone(), holder: None }
+                }
                 _ => return,
             },
             Letter::News(News::Exited(run)) => {
