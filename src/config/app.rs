@@ -190,6 +190,7 @@ impl<'a> App<'a> {
             max_memory_restart: cap,
             allowance: self.allowance(cap),
             health: self.health(),
+            notify: self.notify(),
             listen: listen.iter().map(|(listen, _)| listen.clone()).collect(),
             env: program.as_ref().map_or_else(|| env.clone(), |program| program.env(env.clone())),
             command: program.map(|program| program.command).unwrap_or_default(),

@@ -26,9 +26,13 @@ impl Fleet {
             return;
         }
         let result = match asked.command {
-            Command::Apply { specs, environment, rules } => {
+            Command::Apply { specs, environment, rules, notifiers } => {
                 if let Some(rules) = rules.filter(|rules| *rules != self.rules) {
                     self.rules = rules;
+                    out.push(Action::Persist);
+                }
+                if let Some(notifiers) = notifiers.filter(|notifiers| *notifiers != self.notifiers) {
+                    self.notifiers = notifiers;
                     out.push(Action::Persist);
                 }
                 self.apply(now, specs, &Arc::new(environment), &actor, &mut wait, out)

@@ -20,6 +20,9 @@ pub const LONGEST_DELAY: Millis = Millis(15_000);
 pub const LOOP_ENDS: usize = 10;
 pub const LOOP_WINDOW: Millis = Millis(600_000);
 
+/// Why nothing follows an end of an app that is not to be started again.
+pub const NO_AUTORESTART: &str = "autorestart is false";
+
 /// An end that nobody asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct UnplannedEnd {
@@ -57,7 +60,7 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
         streak.short += 1;
     }
     if !policy.autorestart {
-        return Next { action: NextAction::Stop, delay_ms: None, reason: "autorestart is false".into() };
+        return Next { action: NextAction::Stop, delay_ms: None, reason: NO_AUTORESTART.into() };
     }
     if streak.short > 0 && streak.short >= policy.max_restarts {
         return Next {

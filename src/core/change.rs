@@ -70,12 +70,23 @@ fn shown(path: &str) -> &str {
         "logs.timestamp" => "log_date_format",
         "logs.max_size" => "log_max_size",
         "logs.keep" => "log_keep",
+        "logs.max_age" => "log_max_age",
         path => path,
     })
 }
 
 fn effect(path: &str) -> Effect {
-    let live = ["policy.", "namespace", "autostart", "script", "instances", "max_memory_restart", "health."];
+    let live = [
+        "policy.",
+        "namespace",
+        "autostart",
+        "script",
+        "instances",
+        "max_memory_restart",
+        "health.",
+        "notify",
+        "logs.max_age",
+    ];
     if live.iter().any(|field| path.starts_with(field)) { Effect::Live } else { Effect::Restart }
 }
 

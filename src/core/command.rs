@@ -1,6 +1,7 @@
 //! What clients ask for and what they are answered: the bodies of `POST /v1/command`.
 
 use super::health::Rules;
+use super::notify::Notifier;
 use super::record::Actor;
 use super::spec::{Env, Signal, Spec};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub enum Command {
         /// Of `health` beside `apps`; `None`: what holds stays.
         #[serde(default)]
         rules: Option<Rules>,
+        /// Of `notify` beside `apps`; `None`: what holds stays.
+        #[serde(default)]
+        notifiers: Option<Vec<Notifier>>,
     },
     Start {
         targets: Vec<String>,

@@ -7,6 +7,7 @@ use super::event::{Event, Why};
 use super::health::Rules;
 use super::instance::{Input, Instance, Phase, Want};
 use super::name::{AppName, Id, RunId, Ticket};
+use super::notify::Notifier;
 use super::record::{Actor, Cause};
 use super::spec::{Env, Spec};
 use super::wait::Wait;
@@ -26,6 +27,7 @@ pub struct Fleet {
     pub(super) numbers: BTreeMap<String, u64>,
     /// Of `stead health`.
     pub(super) rules: Rules,
+    pub(super) notifiers: Vec<Notifier>,
     pub(super) waits: Vec<Wait>,
     pub(super) ending: Option<Ending>,
     starts_at_once: usize,
@@ -71,6 +73,7 @@ impl Fleet {
             first_run: 1,
             numbers: BTreeMap::new(),
             rules: Rules::default(),
+            notifiers: Vec::new(),
             waits: Vec::new(),
             ending: None,
             starts_at_once: 2 * cpus.max(1),
@@ -131,6 +134,11 @@ impl Fleet {
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    #[must_use]
+    pub fn notifiers(&self) -> &[Notifier] {
+        &self.notifiers
     }
 
     #[must_use]

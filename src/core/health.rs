@@ -200,8 +200,10 @@ pub struct OwnFacts {
     pub enforcement: Enforcement,
     /// Why caps are kept by polling, and what to do about it.
     pub polling: Option<(String, String)>,
-    /// What cannot be written: the journal, the state, the history, a notifier.
+    /// What cannot be written: the journal, the state, the history.
     pub faults: Vec<(String, String)>,
+    /// Notifiers that do not get through, and why.
+    pub notifiers: Vec<(String, String)>,
 }
 
 /// `stead health --json`.
@@ -399,6 +401,12 @@ fn examine_own(own: OwnFacts, capped: bool) -> Own {
         let reason = format!("caps are kept by polling: {reason}");
         found.push(Finding { area, verdict: Verdict::Warning, reason, advice: Some(advice) });
     }
+    found.extend(own.notifiers.into_iter().map(|(name, reason)| Finding {
+        area: "notify".into(),
+        verdict: Verdict::Warning,
+        reason: format!("{name}: {reason}"),
+        advice: Some("nobody is told of anything by it; `stead notify test` tries it".into()),
+    }));
     if own.daemon_starts > 1 {
         found.push(Finding {
             area: "daemon".into(),

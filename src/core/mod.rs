@@ -19,6 +19,7 @@ pub mod instance;
 pub mod kernel_log;
 pub mod log_name;
 pub mod name;
+pub mod notify;
 pub mod record;
 pub mod recover;
 pub mod signature;

@@ -41,8 +41,15 @@ pub struct Spec {
     pub allowance: Allowance,
     #[serde(default)]
     pub health: HealthRules,
+    /// Whether the fleet's notifiers are told of it.
+    #[serde(default = "yes")]
+    pub notify: bool,
     /// Sockets that every run inherits from fd 3 on, in this order.
     pub listen: Vec<Listen>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What the whole tree may take of the machine.
@@ -119,6 +126,7 @@ impl Spec {
             max_memory_restart: None,
             allowance: Allowance::default(),
             health: HealthRules::default(),
+            notify: true,
             listen: Vec::new(),
         }
     }
@@ -209,6 +217,9 @@ pub struct Logs {
     pub timestamp: Option<String>,
     pub max_size: Bytes,
     pub keep: u32,
+    /// Rotated logs that were last written to longer ago are removed.
+    #[serde(default)]
+    pub max_age: Option<Millis>,
 }
 
 impl Default for Logs {
@@ -222,6 +233,7 @@ impl Default for Logs {
             timestamp: None,
             max_size: Bytes(50 << 20),
             keep: 5,
+            max_age: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The daemon: one loop that turns what happens into events, gives them to the core, and performs its actions. It owns nothing
 //! alone: it may crash at any point and the next one goes on.
 
+mod courier;
 mod driver;
 mod health;
 mod history;
@@ -9,6 +10,7 @@ mod kernel;
 mod link;
 mod logs;
 mod memory;
+mod notify;
 mod output;
 mod perform;
 mod pid_files;
@@ -19,5 +21,6 @@ mod trace;
 mod tree;
 mod views;
 
+pub use courier::run as carry;
 pub use driver::{End, run};
 pub use trace::{Format, begin as begin_log};

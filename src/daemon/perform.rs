@@ -8,6 +8,7 @@ use super::kernel;
 use super::link::{self, Ends, Envelope, Link};
 use super::logs::Told;
 use super::memory::{Found, Memory};
+use super::notify::Notify;
 use super::output::Output;
 use super::pid_files::PidFiles;
 use super::server::{self, Answer, Question};
@@ -42,6 +43,9 @@ use tokio::sync::oneshot;
 /// Lines of stderr that go into a record.
 const RECORD_LINES: usize = 50;
 
+/// Rotated logs are looked at for their age this often.
+const TIDY_EVERY: Millis = Millis(3_600_000);
+
 /// After the keeper's end the apps get their kill_timeout, but no longer than this.
 const LONGEST_FAREWELL: Millis = Millis(10_000);
 
@@ -72,6 +76,9 @@ pub struct Daemon {
     pub(super) usages: BTreeMap<RunId, Usage>,
     pub(super) trends: BTreeMap<String, Trend>,
     pub(super) scale: Scale,
+    pub notify: Notify,
+    /// When rotated logs were looked at for their age.
+    tidied: Option<Mono>,
     /// Why the history cannot be written.
     pub(super) history_fault: Option<String>,
     boot_id: String,
@@ -90,6 +97,7 @@ pub struct Means {
     pub store: Store,
     pub memory: Memory,
     pub history: History,
+    pub notify: Notify,
     pub site: Site,
     /// Listening sockets by name.
     pub held: BTreeMap<String, OwnedFd>,
@@ -111,13 +119,16 @@ enum Finishing {
 
 impl Daemon {
     pub fn new(fleet: Fleet, means: Means) -> Daemon {
-        let Means { link, output, journal, store, memory, history, site, held, boot_id, keeper, starts } = means;
+        let Means { link, output, journal, store, memory, history, notify, site, held, boot_id, keeper, starts } =
+            means;
         Daemon {
             memory,
             history,
             usages: BTreeMap::new(),
             trends: BTreeMap::new(),
             scale: Scale::default(),
+            notify,
+            tidied: None,
             history_fault: None,
             site,
             leaves: BTreeMap::new(),
@@ -190,7 +201,8 @@ impl Daemon {
             Finishing::Draining { .. } => None,
         });
         let readings = (!self.runs.is_empty()).then(|| self.history.deadline());
-        self.fleet.deadline().into_iter().chain(sweeps).chain(self.memory.deadline()).chain(readings).min()
+        let others = sweeps.chain(self.memory.deadline()).chain(readings).chain(self.notify.deadline());
+        self.fleet.deadline().into_iter().chain(others).min()
     }
 
     pub fn due(&mut self) {
@@ -198,6 +210,7 @@ impl Daemon {
         self.sweep(now);
         self.look_at_memory();
         self.take_readings(now);
+        self.tell(now);
         if self.fleet.deadline().is_some_and(|at| at <= now.mono) {
             self.happened(Event::Due);
         }
@@ -212,6 +225,22 @@ impl Daemon {
             self.persist();
         }
         self.leftovers.retain(|leaf| !leaf.remove());
+        let now = clock::now().mono;
+        if self.tidied.is_none_or(|at| now - at >= TIDY_EVERY) {
+            self.tidy(now);
+        }
+    }
+
+    /// Removes rotated logs that are too old for their app's `log_max_age`.
+    fn tidy(&mut self, now: Mono) {
+        self.tidied = Some(now);
+        let mut aged = Vec::new();
+        for one in self.fleet.instances() {
+            let Some(age) = self.fleet.app(&one.app).and_then(|app| app.spec.logs.max_age) else { continue };
+            let files = self.files(one.id).into_iter().flat_map(|files| files.paths());
+            aged.extend(files.map(|path| (path, age)));
+        }
+        self.output.tidy(aged);
     }
 
     /// Readable when a cap is crossed.
@@ -234,6 +263,9 @@ impl Daemon {
                 }
                 Found::OomKill(run) => {
                     tracing::warn!(run = self.shown(run), "the kernel killed a process of it at its hard limit");
+                    if self.spec_of(run).is_some_and(|spec| spec.allowance.oom_policy == OomPolicy::Continue) {
+                        self.tell_of_kill(clock::now(), run);
+                    }
                     self.happened(Event::OomKill { run });
                 }
                 Found::GroupGone(run) => {
@@ -301,6 +333,7 @@ impl Daemon {
                 Action::Journal { app, line } => {
                     log_line(&line);
                     self.journal.write(&app, &line);
+                    self.tell_of(&app, &line);
                 }
                 Action::Forget { run } => {
                     self.say(&FromDaemon::Forget { run });
@@ -438,6 +471,7 @@ impl Daemon {
             Question::Describe { target, show_env } => self.describe(now, &target, show_env),
             Question::Why { target, last } => self.why(target, last),
             Question::Health => Ok(json(&self.health(now))),
+            Question::TestNotifiers => return self.test_notifiers(now, answer),
             Question::Trend { target } => match self.charted(target) {
                 Ok(of) => return self.tell_trends(of, answer),
                 Err(refusal) => Err(refusal),
@@ -468,6 +502,8 @@ impl Daemon {
             self.happened(Event::Asked { ticket, asked: Asked { command, wait, actor } });
             if applies {
                 self.follow_limits();
+                self.notify.follow(self.fleet.notifiers());
+                self.tidy(now.mono);
             }
             return;
         }
@@ -699,6 +735,10 @@ impl Daemon {
 
     pub(super) fn list(&mut self, now: Now) -> Vec<InstanceView> {
         let usages = self.meter.look(now, &self.fleet, &self.runs, &self.memory, self.keeper);
+        self.views(now, &usages)
+    }
+
+    pub(super) fn views(&self, now: Now, usages: &BTreeMap<RunId, Usage>) -> Vec<InstanceView> {
         self.fleet
             .instances()
             .map(|one| {

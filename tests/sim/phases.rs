@@ -167,14 +167,14 @@ fn apply(autostart: bool) -> Command {
     spec.autostart = autostart;
     spec.policy.max_restarts = 2;
     spec.policy.restart_delay = Millis(100);
-    Command::Apply { specs: vec![spec], environment: environment(), rules: None }
+    Command::Apply { specs: vec![spec], environment: environment(), rules: None, notifiers: None }
 }
 
 /// More than may start at once.
 fn apply_many() -> Command {
     let mut spec = plain(NAME);
     spec.instances = Some(4);
-    Command::Apply { specs: vec![spec], environment: environment(), rules: None }
+    Command::Apply { specs: vec![spec], environment: environment(), rules: None, notifiers: None }
 }
 
 fn asked(command: Command) -> Event {

@@ -431,7 +431,7 @@ pub fn environment() -> Env {
 
 /// `stead start FILE`.
 pub fn apply(file: &[Spec]) -> Command {
-    Command::Apply { specs: file.to_vec(), environment: environment(), rules: None }
+    Command::Apply { specs: file.to_vec(), environment: environment(), rules: None, notifiers: None }
 }
 
 /// What was written is read again: nothing may depend on what does not reach the disk.

@@ -34,7 +34,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         named.push(Named::File(default_file()?));
     }
     refuse_what_does_not_fit(&named, &args, described.first().map(|(name, _)| name.as_str()))?;
-    let (mut specs, mut rules) = (Vec::new(), None);
+    let (mut specs, mut rules, mut notifiers) = (Vec::new(), None, None);
     let mut targets = Vec::new();
     for one in named {
         let of_script = matches!(one, Named::Script(_));
@@ -61,6 +61,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
                 }
                 specs.extend(ecosystem.specs);
                 rules = ecosystem.rules.or(rules);
+                notifiers = ecosystem.notifiers.or(notifiers);
             }
             Err(problems) => {
                 complain(context, &problems);
@@ -74,7 +75,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
     let wait = !args.wait.no_wait;
     let mut reply = Reply::default();
     if !specs.is_empty() {
-        let apply = Command::Apply { specs, environment: environment(), rules };
+        let apply = Command::Apply { specs, environment: environment(), rules, notifiers };
         reply = context.ask(apply, wait).await?;
     }
     if !targets.is_empty() {

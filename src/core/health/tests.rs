@@ -47,6 +47,7 @@ fn own() -> OwnFacts {
         enforcement: Enforcement::Cgroup2,
         polling: None,
         faults: Vec::new(),
+        notifiers: Vec::new(),
     }
 }
 
@@ -194,6 +195,9 @@ fn stead_tells_on_itself() {
     let uncapped = AppFacts { cap_bytes: None, ..well("api") };
     assert_eq!(health(OwnFacts { polling, ..own() }, &[uncapped]).exit, 0);
     assert_eq!(health(OwnFacts { daemon_starts: 3, ..own() }, &[]).exit, 1);
+    let notifiers = vec![("webhook https://hooks.example".to_owned(), "answered 500".to_owned())];
+    let told = health(OwnFacts { notifiers, ..own() }, &[]);
+    assert_eq!((told.exit, told.stead.findings[0].reason.as_str()), (1, "webhook https://hooks.example: answered 500"));
     let faults = vec![("journal".to_owned(), "no space left on device".to_owned())];
     assert_eq!(health(OwnFacts { faults, ..own() }, &[]).exit, 2);
 }
