@@ -11,6 +11,7 @@ mod keeper;
 mod logs;
 mod look;
 mod memory;
+mod notify;
 mod policy;
 mod recovery;
 mod start_and_stop;
