@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 /// Appends what it is told to a file of lines.
-const TELL: &str = "#!/bin/sh\n{ cat; echo; } >> told.jsonl\n";
+const TELL: &str = "#!/bin/sh\ncat >> told.jsonl\n";
 
 /// Rules that no shared machine breaks by itself.
 const CALM: &str = "health: {memory: 100, swap: 100, disk: 100}\n";
