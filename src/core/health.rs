@@ -77,6 +77,8 @@ pub struct AppFacts {
     pub status: Status,
     pub rules: HealthRules,
     pub crash_loop: bool,
+    /// Its restarts come ever more seldom.
+    pub backs_off: bool,
     pub restarts_unplanned: u64,
     /// Unplanned ends within the last hour; at most ten are remembered.
     pub ends_last_hour: u32,
@@ -241,7 +243,10 @@ fn app(one: &AppFacts) -> AppHealth {
         advice: Some(advice),
     };
     if one.status == Status::Errored {
-        let note = one.note.as_ref().map(|note| format!("gave up: {note}"));
+        let note = one.note.as_ref().map(|note| match last.is_empty() {
+            true => format!("gave up: {note}"),
+            false => format!("gave up: {note}; the last end{last}"),
+        });
         return found(
             Verdict::Critical,
             note.unwrap_or_else(|| "gave up".into()),
@@ -250,7 +255,8 @@ fn app(one: &AppFacts) -> AppHealth {
     }
     if one.crash_loop {
         let reason = format!("crash loop: {} unplanned ends within the hour{last}", one.ends_last_hour);
-        return found(Verdict::Critical, reason, format!("{why}; `exp_backoff_restart_delay` gives it air"));
+        let air = if one.backs_off { "" } else { "; `exp_backoff_restart_delay` gives it air" };
+        return found(Verdict::Critical, reason, format!("{why}{air}"));
     }
     if let Some((rate, Some(seconds))) = one.leak
         && seconds < SOON

@@ -220,23 +220,23 @@ impl Telling {
     /// One plain sentence. `since`: the time of day of the first, as people say it.
     #[must_use]
     pub fn sentence(&self, since: &str) -> String {
-        let name = self.news.instance.as_deref().unwrap_or("health");
+        let name = self.news.instance.as_deref();
         let what = match (self.occasion, self.news.record.is_some()) {
-            (Occasion::Restart, _) => "was restarted: ",
-            (Occasion::CrashLoop, _) => "is in a crash loop: ",
-            (Occasion::GiveUp, _) => "is not started again: ",
-            (Occasion::Cap, _) => "was restarted at its memory cap: ",
-            (Occasion::Oom, true) => "was ended for want of memory: ",
-            (Occasion::Oom, false) => "lost a process for want of memory: ",
-            (Occasion::Health, _) => "is ",
+            (Occasion::Restart, _) => " restarts: ",
+            (Occasion::CrashLoop, _) => " is in a crash loop: ",
+            (Occasion::GiveUp, _) => " is not started again: ",
+            (Occasion::Oom, false) => " lost a process for want of memory: ",
+            (Occasion::Health, _) => " is ",
+            // The summary says it all.
+            (Occasion::Cap, _) | (Occasion::Oom, true) => ": ",
         };
-        let what = if name == "health" { ": " } else { &format!(" {what}") };
+        let who = name.map_or_else(|| "health: ".to_owned(), |name| format!("{name}{what}"));
         let next = match (self.occasion, &self.news.record) {
             (Occasion::GiveUp, Some(record)) => format!(" ({})", record.next.reason),
             _ => String::new(),
         };
         let times = if self.count > 1 { format!(", ×{} since {since}", self.count) } else { String::new() };
-        format!("{name}{what}{}{next}{times}", self.news.summary)
+        format!("{who}{}{next}{times}", self.news.summary)
     }
 }
 

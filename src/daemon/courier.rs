@@ -165,7 +165,8 @@ fn begin(argv: &[String], cwd: &str, body: &str) -> Result<(i32, OwnedFd, OwnedF
     let said = |error: io::Error| error.to_string();
     process::become_subreaper().map_err(said)?;
     let (output, theirs) = pipe::make(None).map_err(said)?;
-    let stdin = file::memory_file(c"stead-message", format!("{body}\n").as_bytes()).and_then(file::rewound).map_err(said)?;
+    let stdin =
+        file::memory_file(c"stead-message", format!("{body}\n").as_bytes()).and_then(file::rewound).map_err(said)?;
     let path = std::env::var("PATH").ok();
     let name = argv.first().map(String::as_str).unwrap_or_default();
     let program = process::find_program(name, path.as_deref()).map_err(|errno| format!("{name}: {}", errno.desc()))?;

@@ -63,6 +63,7 @@ impl Daemon {
             status: view.status,
             rules: app.spec.health.or(&self.fleet.rules().apps),
             crash_loop: view.crash_loop,
+            backs_off: app.spec.policy.exp_backoff_restart_delay.is_some(),
             restarts_unplanned: view.restarts_unplanned,
             ends_last_hour: one.streak.recent.iter().filter(hour).count() as u32,
             note: views::reason(one),

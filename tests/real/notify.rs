@@ -129,7 +129,7 @@ fn each_occasion_is_told_once_with_its_record_and_repeats_are_not() {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert_eq!(first["host"], host.trim());
     let text = first["text"].as_str().unwrap();
-    assert!(text.starts_with(&format!("{}: bad was restarted: exited with code 1", host.trim())), "{text}");
+    assert!(text.starts_with(&format!("{}: bad restarts: exited with code 1", host.trim())), "{text}");
     assert!(text.contains("KeyError"), "{text}");
     let crash_loop = until_told(&stead, "crash-loop");
     assert_eq!((&crash_loop["verdict"], &crash_loop["app"]), (&"critical".into(), &"bad".into()));
@@ -157,7 +157,7 @@ fn a_give_up_and_a_cap_are_told() {
     ));
     let cap = until_told(&stead, "cap");
     assert_eq!((&cap["app"], &cap["cause"]), (&"grow".into(), &"memory-cap".into()));
-    assert!(cap["text"].as_str().unwrap().contains("grow was restarted at its memory cap: "), "{cap:#}");
+    assert!(cap["text"].as_str().unwrap().contains("grow: restarted by stead at its memory cap: "), "{cap:#}");
     stead.run(["start", "/bin/false", "--name", "broken", "--max-restarts", "3", "--no-wait"]);
     let gave_up = until_told(&stead, "give-up");
     assert_eq!((&gave_up["app"], &gave_up["verdict"]), (&"broken".into(), &"critical".into()));

@@ -25,7 +25,7 @@ pub struct Process {
     pub pid: i32,
     pub command: String,
     pub memory_bytes: u64,
-    pub cpu_seconds: u64,
+    pub cpu: Millis,
     pub state: char,
     pub app: Option<String>,
 }
@@ -184,7 +184,7 @@ fn machine(page: &mut String, now: Wall, facts: &Facts<'_>) {
             one.pid.to_string(),
             one.app.clone().unwrap_or_else(|| "-".into()),
             Bytes(one.memory_bytes).to_string(),
-            Millis(one.cpu_seconds * 1000).to_string(),
+            one.cpu.to_string(),
             one.state.to_string(),
             command,
         ]
@@ -252,7 +252,7 @@ mod tests {
                 pid: 7,
                 command: "git gc\n| x".into(),
                 memory_bytes: 6 << 30,
-                cpu_seconds: 61,
+                cpu: Millis(61_000),
                 state: 'R',
                 app: None,
             }],

@@ -9,6 +9,7 @@ fn well(name: &str) -> AppFacts {
         status: Status::Online,
         rules: HealthRules::default(),
         crash_loop: false,
+        backs_off: false,
         restarts_unplanned: 3,
         ends_last_hour: 0,
         note: None,
@@ -66,7 +67,7 @@ fn each_rule_of_an_app_has_its_verdict_and_its_words() {
         (
             AppFacts { status: Status::Errored, note: Some("16 ends below min_uptime 1 s".into()), ..well("api") },
             Verdict::Critical,
-            "gave up: 16 ends below min_uptime 1 s",
+            "gave up: 16 ends below min_uptime 1 s; the last end: exited with code 1 after 3 s",
         ),
         (
             AppFacts { crash_loop: true, ends_last_hour: 10, ..well("api") },

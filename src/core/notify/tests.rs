@@ -63,7 +63,7 @@ fn the_first_is_told_at_once_and_its_repeats_as_one() {
     assert_eq!(desk.deadline(), Some(at(600).mono));
     let (telling, _) = desk.next(at(600)).unwrap();
     assert_eq!((telling.count, telling.since, telling.news.at), (61, at(1).wall, at(61).wall));
-    assert_eq!(telling.sentence("14:02"), "api was restarted: exited with code 1 after 3 s, ×61 since 14:02");
+    assert_eq!(telling.sentence("14:02"), "api restarts: exited with code 1 after 3 s, ×61 since 14:02");
     desk.answered(at(600), Ok(()));
     // The next pause is twice as long.
     desk.hear(at(700), &restart("api", "KeyError", 700));
