@@ -294,6 +294,13 @@ fn app(one: &AppFacts) -> AppHealth {
         let reason = format!("{} unplanned ends within the hour{last}", one.ends_last_hour);
         return found(Verdict::Warning, reason, why);
     }
+    if let Some((cause, summary)) = &one.last
+        && one.ends_last_hour > 0
+        && matches!(cause.as_str(), "memory-cap" | "oom-kill")
+    {
+        let reason = format!("was ended for its memory within the hour: {summary}");
+        return found(Verdict::Warning, reason, format!("`stead trend {name}` says whether it leaks"));
+    }
     if one.restarts_unplanned > one.rules.restarts.unwrap_or(RESTARTS) {
         let reason = format!("{} unplanned restarts in all{last}", one.restarts_unplanned);
         return found(Verdict::Warning, reason, format!("{why}; `stead reset {name}` counts anew"));

@@ -102,6 +102,15 @@ fn each_rule_of_an_app_has_its_verdict_and_its_words() {
             "6 unplanned ends within the hour: exited with code 1 after 3 s",
         ),
         (
+            AppFacts {
+                ends_last_hour: 1,
+                last: Some(("memory-cap".into(), "restarted at 300M".into())),
+                ..well("api")
+            },
+            Verdict::Warning,
+            "was ended for its memory within the hour: restarted at 300M",
+        ),
+        (
             AppFacts { restarts_unplanned: 51, ..well("api") },
             Verdict::Warning,
             "51 unplanned restarts in all: exited with code 1 after 3 s",
