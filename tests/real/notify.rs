@@ -147,17 +147,25 @@ fn each_occasion_is_told_once_with_its_record_and_repeats_are_not() {
 }
 
 #[test]
-fn a_give_up_and_a_cap_are_told() {
+fn a_give_up_a_cap_and_a_kill_by_the_kernel_are_told() {
     let stead = Stead::new();
     stead.file("tell.sh", TELL);
     stead.file("grow.py", "import time\nkept = b'x' * (60 << 20)\ntime.sleep(1000)\n");
     stead.start(&format!(
-        "{CALM}notify: {{command: [./tell.sh], on: [give-up, cap]}}\napps:\n\
+        "{CALM}notify: {{command: [./tell.sh], on: [give-up, cap, oom]}}\napps:\n\
          - {{name: grow, script: grow.py, max_memory_restart: 30M, memory_max: 1G, restart_delay: 60s}}\n"
     ));
     let cap = until_told(&stead, "cap");
     assert_eq!((&cap["app"], &cap["cause"]), (&"grow".into(), &"memory-cap".into()));
-    assert!(cap["text"].as_str().unwrap().contains("grow: restarted by stead at its memory cap: "), "{cap:#}");
+    assert!(cap["text"].as_str().unwrap().contains("grow: restarted by stead at its memory cap"), "{cap:#}");
+    if stead.instance("grow")["memory_enforcement"].as_str().unwrap().starts_with("cgroup") {
+        stead.start("apps: [{name: outrun, script: grow.py, memory_max: 30M, restart_delay: 60s}]");
+        let oom = until_told(&stead, "oom");
+        assert_eq!((&oom["app"], &oom["cause"]), (&"outrun".into(), &"oom-kill".into()));
+        assert!(oom["text"].as_str().unwrap().contains("outrun: "), "{oom:#}");
+    } else {
+        eprintln!("SKIPPED, for it needs groups of our own: a kill by the kernel is told");
+    }
     stead.run(["start", "/bin/false", "--name", "broken", "--max-restarts", "3", "--no-wait"]);
     let gave_up = until_told(&stead, "give-up");
     assert_eq!((&gave_up["app"], &gave_up["verdict"]), (&"broken".into(), &"critical".into()));
