@@ -6,13 +6,14 @@ use serde_json::Value;
 use std::fmt::Debug;
 use stead::core::action::{Entry, Line};
 use stead::core::clock::{Mono, Now, Wall};
-use stead::core::event::RunNote;
+use stead::core::command::{Command, Request, Terms};
+use stead::core::event::{RunNote, Sent};
 use stead::core::fleet::Fleet;
 use stead::core::name::RunId;
 use stead::core::notify::{Message, Notifier, Occasion, Way};
-use stead::core::record::{Cause, NextAction};
+use stead::core::record::{Cause, NextAction, Record};
 use stead::core::recover::{Found, Held, HeldState, WANTED_VERSION, Wanted, tails};
-use stead::core::spec::{KillMode, Signal};
+use stead::core::spec::{Env, KillMode, Signal};
 use stead::core::view::Status;
 use stead::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 
@@ -21,6 +22,8 @@ const NOTIFIERS: &str = include_str!("fixtures/notifiers-v1.json");
 const MESSAGE: &str = include_str!("fixtures/message-v1.json");
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
 const FROM_KEEPER: &str = include_str!("fixtures/from-keeper-v1.jsonl");
+const EVIDENCE: &str = include_str!("fixtures/record-v1-evidence.json");
+const RELOAD: &str = include_str!("fixtures/reload-v1.jsonl");
 const FROM_DAEMON: &str = include_str!("fixtures/from-daemon-v1.jsonl");
 
 #[test]
@@ -97,6 +100,31 @@ fn the_messages_of_version_1_are_read_and_said_in_the_same_words() {
 }
 
 #[test]
+fn evidence_that_came_later_is_said_in_the_same_words() {
+    let record: Record = read(EVIDENCE);
+    assert_eq!(record.evidence.lock_holder.as_ref().unwrap().instance.as_deref(), Some("sar"));
+    assert_eq!(record.evidence.children[0].signal, Some(Signal(11)));
+    assert!(covers(&serde_json::to_value(&record).unwrap(), &read(EVIDENCE)), "{record:#?}");
+    same_with_new_fields::<Record>(EVIDENCE);
+    let note = "{\"id\": 0, \"app\": \"api\", \"instance\": \"api\", \"seq\": 4, \"revision\": 0, \"intent\": null, \"signalled\": \
+                {\"signal\": \"SIGTERM\", \"at\": 20000, \"actor\": {\"uid\": 0, \"pid\": 7, \"command\": \"stead signal TERM api\"}}}";
+    let sent = read::<RunNote>(note).signalled.unwrap();
+    assert_eq!((sent.signal, sent.at), (Signal::TERM, Mono(20_000)));
+}
+
+#[test]
+fn a_reload_of_version_1_is_taken_over() {
+    let lines: Vec<Line> = RELOAD.lines().skip(2).map(read).collect();
+    let held: Vec<Held> = RELOAD.lines().take(2).map(read::<FromKeeper>).filter_map(held).collect();
+    assert_eq!(held.iter().map(|one| one.note.reload.is_some()).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(held[0].note.intent.as_ref().map(|intent| intent.sent), Some(Sent::ReloadSignal));
+    let Entry::End { record, .. } = &lines[1].entry else { panic!("{:?}", lines[1]) };
+    assert_eq!((record.next.action, lines[1].later), (NextAction::RunsOn, Some((RunId(9), 4))));
+    RELOAD.lines().skip(2).for_each(same_with_new_fields::<Line>);
+    RELOAD.lines().take(2).for_each(same_with_new_fields::<FromKeeper>);
+}
+
+#[test]
 fn messages_that_are_not_known_are_passed_over() {
     assert_eq!(read::<FromKeeper>("{\"say\": \"sing\", \"song\": [1, 2]}"), FromKeeper::Unknown);
     assert_eq!(read::<FromDaemon>("{\"say\": \"dance\"}"), FromDaemon::Unknown);
@@ -114,20 +142,14 @@ fn fields_that_are_not_known_are_passed_over() {
 #[test]
 fn a_home_of_version_1_is_taken_over() {
     let lines = JOURNAL.lines().map(read::<Line>);
-    let live = FROM_KEEPER.lines().map(read::<FromKeeper>).filter_map(|message| match message {
-        FromKeeper::Run { run, pid, started, state: State::Live, note } => {
-            let note: serde_json::Value = read(&note);
-            let note = serde_json::from_value(note["core"].clone()).unwrap();
-            Some(Held { run, pid, started, state: HeldState::Live, note })
-        }
-        _ => None,
-    });
+    let live = FROM_KEEPER.lines().map(read::<FromKeeper>).filter_map(held);
     let found = Found {
         wanted: serde_json::from_str(STATE).unwrap(),
         boot_id: "boot-1".into(),
         highest_run: RunId(9),
         held: live.collect(),
         tails: tails(lines),
+        calendar: Default::default(),
     };
     let now = Now { mono: Mono(20_000), wall: Wall(1_800_000_020_000) };
     let (fleet, _) = Fleet::recover(2, now, found);
@@ -138,6 +160,17 @@ fn a_home_of_version_1_is_taken_over() {
         [("api-0", Status::Online, 1), ("api-1", Status::Stopping, 1), ("job", Status::Stopped, 0)],
         "a job that was done is not done again"
     );
+}
+
+fn held(message: FromKeeper) -> Option<Held> {
+    match message {
+        FromKeeper::Run { run, pid, started, state: State::Live, note } => {
+            let note: serde_json::Value = read(&note);
+            let note = serde_json::from_value(note["core"].clone()).unwrap();
+            Some(Held { run, pid, started, state: HeldState::Live, note })
+        }
+        _ => None,
+    }
 }
 
 /// Whoever knows only the oldest form finds all of it in what is said now.
@@ -181,4 +214,20 @@ fn add_fields(value: &mut Value) {
 
 fn read<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_file_is_applied_as_the_first_client_asked_for_it() {
+    let text = r#"{"command": {"verb": "apply", "specs": [], "environment": {}}, "wait": true, "command_line": "stead start"}"#;
+    let request: Request = read(text);
+    assert_eq!(
+        request.command,
+        Command::Apply {
+            specs: Vec::new(),
+            environment: Env::new(),
+            rules: None,
+            notifiers: None,
+            terms: Terms::default()
+        }
+    );
 }

@@ -77,7 +77,7 @@ pub enum Command {
     Stop(Targets),
     /// Stop and start apps
     Restart(RestartArgs),
-    /// Restart apps, counted as a reload
+    /// Replace apps by a new run; with `listen` it starts beside the old one and no request is lost
     Reload(Targets),
     /// Stop apps and forget them
     #[command(visible_alias = "del")]
@@ -117,6 +117,8 @@ pub enum Command {
     Jlist,
     /// Read an ecosystem file and say all that is wrong with it
     Check(CheckArgs),
+    /// Print a JSON Schema of the ecosystem file, by which editors complete it
+    Schema,
     /// Stop all apps and end stead itself
     Kill(NoWait),
     /// Say whether stead runs; starts nothing
@@ -149,9 +151,11 @@ pub struct NoWait {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A file says what shall be: what is new is started, what changed is restarted, the
-rest is left alone.
+rest is left alone. What is gone from the file runs on, and is named; --prune
+deletes it.
 
   stead start                       what ./ecosystem.yaml says
+  stead start --dry-run             only what that would do
   stead start fleet.yaml --only web,worker
   stead start app.py --name api --max-memory-restart 300M -- --port 5000
   stead start api                   an app that was stopped")]
@@ -168,6 +172,12 @@ pub struct StartArgs {
     /// Known apps take this shell's environment
     #[arg(long)]
     pub update_env: bool,
+    /// Only say what would be done
+    #[arg(long, conflicts_with = "no_wait")]
+    pub dry_run: bool,
+    /// Delete apps that came from the file earlier and are not in it any more
+    #[arg(long)]
+    pub prune: bool,
     #[command(flatten)]
     pub wait: NoWait,
     /// The script's arguments
@@ -295,16 +305,35 @@ pub struct DescribeArgs {
 
 /// `stead why`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Without NAME: a line for each app that ended and nobody asked for it, the worst first.
+What is asked narrows the records and the table of causes; the sums in the first line
+always tell of all ends since the last `stead reset`. Parts hold together:
+
+  stead why flask-app --cause oom-kill,exit-code --since 1h
+  stead why flask-app --last 20
+  stead why flask-app#3             this run alone
+
+docs/causes.md explains each cause.")]
 pub struct WhyArgs {
-    /// App, instance, namespace, id, or `all`
+    /// App, instance, namespace, id, `all`, or a run such as flask-app#3
     #[arg(value_name = "NAME")]
-    pub target: String,
-    /// For programs: an object; an array where NAME means several apps
+    pub target: Option<String>,
+    /// For programs: an object; an array where NAME means several apps or is not given
     #[arg(long, short)]
     pub json: bool,
-    /// So many of the newest runs [default: 5; with --json all]
+    /// So many of the newest ends in full [default: 1, and five more in a line each; with --json all]
     #[arg(long, value_name = "N")]
     pub last: Option<usize>,
+    /// Only what ended since then: a span (30m, 1h, 2d), a date, or a date and time of day
+    #[arg(long, value_name = "1h|DATE")]
+    pub since: Option<String>,
+    /// Only what ended by this cause; several with commas between them
+    #[arg(long, value_name = "CAUSE", value_delimiter = ',')]
+    pub cause: Vec<String>,
+    /// Only this run: flask-app#3, or 3 of NAME
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
 }
 
 /// `stead health`.

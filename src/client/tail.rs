@@ -182,19 +182,32 @@ impl Follow {
     /// # Errors
     /// Those of `line`.
     pub fn look(&mut self, line: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        self.read(line)?;
+        self.read(u64::MAX, line)?;
         if let Some(later) = self.later() {
             // What came between the read and the rename.
-            self.read(line)?;
+            self.read(u64::MAX, line)?;
             for file in later {
                 self.finish(line)?;
                 self.file = Some(file);
                 self.position = 0;
-                self.read(line)?;
+                self.read(u64::MAX, line)?;
             }
         }
         self.looks = if self.unfinished.is_empty() { 0 } else { self.looks + 1 };
         if self.looks >= LOOKS_AT_UNFINISHED { self.finish(line) } else { Ok(()) }
+    }
+
+    /// Hands on what stands before `offset` of the file with this inode, where that is the one that is followed.
+    ///
+    /// # Errors
+    /// Those of `line`.
+    pub fn look_to(&mut self, ino: u64, offset: u64, line: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let is_it = |file: &Rc<File>| file.metadata().is_ok_and(|meta| meta.ino() == ino && meta.len() >= offset);
+        if !self.file.as_ref().is_some_and(is_it) {
+            return Ok(());
+        }
+        self.read(offset, line)?;
+        self.finish(line)
     }
 
     /// The files that came after the open one, oldest first, where another stands in its place.
@@ -217,7 +230,7 @@ impl Follow {
         Some(between.into_iter().rev().chain([newest]).collect())
     }
 
-    fn read(&mut self, line: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn read(&mut self, to: u64, line: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let Some(file) = self.file.clone() else { return Ok(()) };
         if file.metadata().is_ok_and(|meta| meta.len() < self.position) {
             self.finish(line)?;
@@ -225,7 +238,8 @@ impl Follow {
         }
         let mut block = vec![0; BLOCK];
         loop {
-            let read = match file.read_at(&mut block, self.position) {
+            let room = to.saturating_sub(self.position).min(BLOCK as u64) as usize;
+            let read = match file.read_at(&mut block[..room], self.position) {
                 Ok(0) | Err(_) => return Ok(()),
                 Ok(read) => read,
             };
@@ -338,6 +352,31 @@ mod tests {
         append(&path, "prompt> ");
         let seen: Vec<String> = (0..LOOKS_AT_UNFINISHED + 1).flat_map(|_| look(&mut follow)).collect();
         assert_eq!(seen, ["prompt> "]);
+    }
+
+    #[test]
+    fn what_stands_before_a_place_can_be_had_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        append(&path, "old\n");
+        let (_, mut follow) = last(&path, 9, true);
+        append(&path, "last\nwords");
+        let meta = std::fs::metadata(&path).unwrap();
+        append(&path, "new\n");
+        let look_to = |follow: &mut Follow, ino, offset| {
+            let mut seen = Vec::new();
+            let mut line = |bytes: &[u8]| {
+                seen.push(String::from_utf8_lossy(bytes).into_owned());
+                Ok(())
+            };
+            follow.look_to(ino, offset, &mut line).unwrap();
+            seen
+        };
+        assert!(look_to(&mut follow, meta.ino() + 1, meta.len()).is_empty(), "another file");
+        assert!(look_to(&mut follow, meta.ino(), 1 << 40).is_empty(), "it has been emptied since");
+        assert_eq!(look_to(&mut follow, meta.ino(), meta.len()), ["last", "words"]);
+        assert!(look_to(&mut follow, meta.ino(), 2).is_empty(), "that was long ago");
+        assert_eq!(look(&mut follow), ["new"]);
     }
 
     #[test]

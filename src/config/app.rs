@@ -3,17 +3,21 @@
 use super::attributes::{ATTRIBUTES, Attribute, COMMENT, Standing, find, is_comment, like, nearest};
 use super::file::step;
 use super::node::{Entry, Kind, Node, Value};
+use super::policy;
 use super::problem::{Fault, Place, Problem, located, shown};
 use super::surroundings::Surroundings;
 use super::value::{self, boolean, integer, span, text, wanted, word};
 use crate::core::clock::Millis;
 use crate::core::name::AppName;
-use crate::core::spec::{KillMode, Listen, Policy, Signal, Spec, Stop};
+use crate::core::spec::{self, KillMode, Listen, Policy, Reload, Signal, Spec, Stop};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// More instances of one app are a slip of the pen.
 const MAX_INSTANCES: u32 = 1000;
+
+/// Beyond it `stead why` would take seconds.
+const MAX_JOURNAL_KEEP: i64 = 1_000_000;
 
 /// Where the attributes come from.
 pub(super) struct Source<'a> {
@@ -48,6 +52,8 @@ pub(super) struct Outcome<'a> {
     /// Where it got its name.
     pub place: Place,
     pub listen: Vec<(Listen, Place)>,
+    /// Where it says what it depends on.
+    pub depends_on: Place,
     pub environments: Vec<&'a str>,
     /// Attributes that stead does not act upon.
     pub unused: Vec<(&'static Attribute, Place)>,
@@ -170,6 +176,7 @@ impl<'a> App<'a> {
         let listen = self.listen();
         self.refuse_cluster();
         let place = self.place_of("name");
+        let depends_on = self.place_of("depends_on");
         let namespace = self.get("namespace", |node| AppName::parse(&word(node)?).map_err(Fault::new));
         let cap = self.get("max_memory_restart", value::cap).flatten();
         let spec = Spec {
@@ -180,7 +187,10 @@ impl<'a> App<'a> {
             instance_var: self.get("instance_var", variable).unwrap_or_else(|| "NODE_APP_INSTANCE".into()),
             autostart: self.get("autostart", boolean).unwrap_or(true),
             policy: self.policy(),
+            readiness: self.readiness(),
+            depends_on: self.depends_on(),
             stop: self.stop(),
+            reload: self.reload(!listen.is_empty()),
             identity: self.identity(),
             umask: self.get("umask", value::umask),
             nice: self.get("nice", |node| integer(node, -20, 19)).map(|nice| nice as i32),
@@ -191,7 +201,11 @@ impl<'a> App<'a> {
             allowance: self.allowance(cap),
             health: self.health(),
             notify: self.notify(),
+            watch: self.watch(cwd.as_deref()),
             listen: listen.iter().map(|(listen, _)| listen.clone()).collect(),
+            journal_keep: self
+                .get("journal_keep", |node| integer(node, 1, MAX_JOURNAL_KEEP))
+                .map_or_else(spec::journal_keep, |keep| keep as u32),
             env: program.as_ref().map_or_else(|| env.clone(), |program| program.env(env.clone())),
             command: program.map(|program| program.command).unwrap_or_default(),
             cwd: cwd.unwrap_or_default(),
@@ -203,6 +217,7 @@ impl<'a> App<'a> {
             instances,
             place,
             listen,
+            depends_on,
             environments: self.environments.iter().map(|(name, _)| *name).collect(),
             unused: self.unused(),
             problems: self.problems,
@@ -221,7 +236,15 @@ impl<'a> App<'a> {
         };
         let suffix = self.source.env_name.filter(|_| append).map(|env| format!("-{env}")).unwrap_or_default();
         match AppName::parse(&format!("{prefix}{name}{suffix}")) {
-            Ok(name) => Some(name),
+            Ok(name) => {
+                if name.as_str().bytes().all(|byte| byte.is_ascii_digit()) {
+                    let fault = Fault::new(format!("`{}` reads like an id", name.as_str()));
+                    let fault =
+                        fault.hint("verbs take it as the name; the app with that id is then meant by its name only");
+                    self.warn(self.place_of("name"), fault);
+                }
+                Some(name)
+            }
             Err(message) => {
                 let fault = Fault::new(message);
                 let fault = if given { fault } else { fault.hint("give the app a `name`") };
@@ -280,6 +303,9 @@ impl<'a> App<'a> {
                 .get("max_restarts", |node| integer(node, 0, i64::from(u32::MAX)))
                 .map_or(default.max_restarts, |count| count as u32),
             stop_exit_codes: self.get("stop_exit_codes", exit_codes).unwrap_or_default(),
+            cron_restart: self.get("cron_restart", policy::cron).flatten(),
+            jitter: self.get("jitter", policy::jitter).unwrap_or_default(),
+            restart_on: self.get("restart_on", policy::restart_on).unwrap_or_default(),
         }
     }
 
@@ -299,17 +325,39 @@ impl<'a> App<'a> {
             self.complain(self.place_of("kill_mode"), fault);
         }
         Stop {
-            kill_signal: self
-                .get("kill_signal", |node| Signal::parse(&value::short(node)?).map_err(Fault::new))
-                .unwrap_or(default.kill_signal),
+            kill_signal: self.get("kill_signal", signal).unwrap_or(default.kill_signal),
             kill_timeout: self.get("kill_timeout", span).unwrap_or(default.kill_timeout),
             kill_mode: mode.unwrap_or(if tree == Some(false) { KillMode::Main } else { default.kill_mode }),
         }
     }
 
+    fn reload(&mut self, listens: bool) -> Reload {
+        let default = Reload::default();
+        for name in ["reload_signal", "reload_timeout"] {
+            if let Some(entry) = self.entry(name).filter(|_| !listens) {
+                let fault = Fault::new("does nothing without `listen`").hint(
+                    "the two runs of a reload can share only sockets that stead holds; without them it is a restart",
+                );
+                self.warn(self.place(entry), fault);
+            }
+        }
+        Reload {
+            reload_signal: self.get("reload_signal", signal).unwrap_or(default.reload_signal),
+            reload_timeout: self.get("reload_timeout", span).unwrap_or(default.reload_timeout),
+        }
+    }
+
     /// PM2's numbers are milliseconds, which people forget.
     fn warn_of_seconds(&mut self) {
-        for name in ["kill_timeout", "restart_delay", "exp_backoff_restart_delay"] {
+        for name in [
+            "kill_timeout",
+            "reload_timeout",
+            "restart_delay",
+            "exp_backoff_restart_delay",
+            "jitter",
+            "watch_delay",
+            "listen_timeout",
+        ] {
             if let Some(entry) = self.entry(name)
                 && let Value::Scalar { kind: Kind::Integer(number @ 1..=60), .. } = entry.value.value
             {
@@ -324,7 +372,7 @@ impl<'a> App<'a> {
         let attributes = self.given.iter().filter_map(|(name, entry)| Some((find(name)?, *entry)));
         attributes
             .filter(|(attribute, entry)| match attribute.standing {
-                Standing::Used | Standing::Shapes(_) => false,
+                Standing::Used => false,
                 Standing::Later => !entry.value.is_off(),
                 Standing::Foreign => true,
             })
@@ -361,6 +409,10 @@ fn min_uptime(node: &Node) -> Result<Millis, Fault> {
             .hint("a number is milliseconds; with a unit: `10s`")),
         span => Ok(span),
     }
+}
+
+fn signal(node: &Node) -> Result<Signal, Fault> {
+    Signal::parse(&value::short(node)?).map_err(Fault::new)
 }
 
 fn exit_codes(node: &Node) -> Result<BTreeSet<i32>, Fault> {

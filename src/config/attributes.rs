@@ -19,13 +19,11 @@ pub enum Standing {
     Used,
     /// Not supported yet: where it turns something on there is a warning.
     Later,
-    /// It only shapes another attribute, which has the warning if there is one.
-    Shapes(&'static str),
     /// PM2's own affair: a warning, whatever the value.
     Foreign,
 }
 
-use Standing::{Foreign, Later, Shapes, Used};
+use Standing::{Foreign, Later, Used};
 
 const fn attribute(
     name: &'static str,
@@ -73,6 +71,9 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("kill_mode", &[], "tree", Used,
         "`tree`: both signals to all its processes; `mixed`: the first to the main process only; `main`: both to it only"),
     attribute("treekill", &[], "true", Used, "false is `kill_mode: main`"),
+    attribute("reload_signal", &[], "SIGTERM", Used,
+        "with `listen`: the signal to the old run's main process once the new run of a reload has taken over"),
+    attribute("reload_timeout", &[], "30s", Used, "how long that run may take to end; then it is stopped as by `kill_signal`"),
     attribute("user", &["uid"], "the user who runs stead", Used, "the user to run as, by name or number"),
     attribute("group", &["gid"], "the user's", Used, "the group to run as, by name or number"),
     attribute("umask", &[], "stead's", Used, "file mode mask, in octal digits"),
@@ -92,19 +93,22 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("log_max_age", &[], "none", Used, "rotated logs that were last written to longer ago are removed: `14d`"),
     attribute("pid_file", &["pid"], "none", Used, "a file that holds the pid of the main process"),
 
-    attribute("watch", &[], "false", Later, "restart when files change"),
-    attribute("ignore_watch", &[], "none", Shapes("watch"), "what is not watched"),
-    attribute("watch_delay", &[], "none", Shapes("watch"), "time between a change and the restart"),
-    attribute("watch_options", &[], "none", Shapes("watch"), "options of PM2's watcher"),
-    attribute("cron_restart", &["cron"], "none", Later, "restart by the clock"),
-    attribute("wait_ready", &[], "false", Later, "online when the app says so"),
-    attribute("listen_timeout", &[], "3s", Shapes("wait_ready"), "how long it may take to say so"),
-    attribute("health_check", &[], "none", Later, "restart when a probe fails"),
-    attribute("depends_on", &[], "none", Later, "start after other apps"),
-    attribute("restart_on", &[], "none", Later, "what to do by the cause of an end"),
-    attribute("jitter", &[], "none", Later, "chance in the delay of a restart"),
-    attribute("reload_signal", &[], "SIGTERM", Later, "the signal that ends the old run of a reload"),
-    attribute("reload_timeout", &[], "30s", Later, "how long the old run of a reload may take"),
+    attribute("watch", &[], "false", Used,
+        "restart it when files change: `true` for all of `cwd`, or a list of folders and files, relative to `cwd`"),
+    attribute("ignore_watch", &[], "none beside what is never watched", Used,
+        "patterns of what is not watched, as in a .gitignore; `!` takes back"),
+    attribute("watch_delay", &[], "200", Used, "how long nothing may change before the restart"),
+    attribute("cron_restart", &["cron"], "none", Used, "times at which it is restarted; a job without autorestart runs then"),
+    attribute("wait_ready", &[], "false", Used,
+        "online when the app says so: `READY=1` to `$NOTIFY_SOCKET`, as sd_notify(3) and systemd-notify(1) do"),
+    attribute("listen_timeout", &[], "3s", Used,
+        "how long `wait_ready` waits; then the run is stopped, cause `start-timeout`"),
+    attribute("health_check", &[], "none", Used,
+        "`http: URL`, `tcp: HOST:PORT` or `command: LINE`, with `interval` (30s), `timeout` (30s), `retries` (3), `start_period` (0): online when well, restarted after so many failures in a row"),
+    attribute("depends_on", &[], "none", Used,
+        "apps that must be there before it starts, and that stop after it: `[db]`, or `{db: started | healthy | done}`"),
+    attribute("restart_on", &[], "none", Used, "never, always or backoff after some causes or exit codes"),
+    attribute("jitter", &[], "none", Used, "up to so much more before each restart, by chance"),
     attribute("memory_max", &[], "1.25 times max_memory_restart", Used, "the hard limit of the process tree"),
     attribute("memory_swap_max", &[], "0 where capped", Used, "swap of the process tree"),
     attribute("memory_warn", &[], "none", Used, "memory above this is a warning of `stead health`"),
@@ -112,11 +116,11 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("oom_score_adj", &[], "0", Used, "how readily the kernel kills it"),
     attribute("cpu_max", &[], "none", Used, "the share of CPU time"),
     attribute("pids_max", &[], "none", Used, "how many processes"),
-    attribute("journal_keep", &[], "1000", Later, "how many exit records are kept"),
+    attribute("journal_keep", &[], "1000", Used, "how many exit records are kept for `stead why`; its counts are never lost"),
     attribute("log_type", &[], "raw", Later, "PM2's logs in JSON"),
     attribute("no_new_privileges", &[], "false", Later, "no setuid programs"),
     attribute("health", &[], "the file's `health`", Used,
-        "rules of `stead health`: `restarts` (50), `restarts_per_hour` (6) and `memory_warn`; beside `apps` also `memory` (80%), `swap` (80%), `disk` (90%), `data` (folders)"),
+        "rules of `stead health`: `restarts` (50), `restarts_per_hour` (6), `memory_warn`; beside `apps` also `memory`, `swap`, `disk`, `data`"),
     attribute("notify", &[], "true", Used,
         "false: nobody is told of it; beside `apps` the list of those who are: `command` or `webhook`, `on`, `timeout`"),
     attribute("filter_env", &[], "false", Later, "keep variables of the shell from the app"),
@@ -141,6 +145,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("username", &[], "", Foreign, "PM2's own"),
     attribute("v8", &[], "", Foreign, "Node.js"),
     attribute("vizion", &[], "", Foreign, "PM2's look at git"),
+    attribute("watch_options", &[], "", Foreign, "options of PM2's watcher"),
     attribute("windowsHide", &[], "", Foreign, "Windows"),
     attribute("write", &[], "", Foreign, "PM2's command line"),
 ];

@@ -8,9 +8,10 @@ use super::node::{Entry, Node, Value};
 use super::notify;
 use super::problem::{Fault, Place, Problem, Problems, in_order, shown};
 use super::surroundings::Surroundings;
+use crate::core::depend::cycle;
 use crate::core::health::Rules;
 use crate::core::notify::Notifier;
-use crate::core::spec::Spec;
+use crate::core::spec::{Need, Spec};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::rc::Rc;
@@ -208,6 +209,7 @@ impl<'a> Whole<'a> {
     fn finish(mut self, outcomes: Vec<Outcome<'_>>, env_name: Option<&str>) -> Result<Ecosystem, Problems> {
         self.names(&outcomes);
         self.sockets(&outcomes);
+        self.dependencies(&outcomes);
         self.environment(&outcomes, env_name);
         self.unused(&outcomes);
         let mut specs = Vec::new();
@@ -251,6 +253,46 @@ impl<'a> Whole<'a> {
             if let Some(first) = known.insert(listen, place) {
                 let message = format!("{listen} is held already: {first}");
                 self.problems.push(Fault::new(message).at(place.clone()));
+            }
+        }
+    }
+
+    /// Each dependency is there, can come to be what is needed of it, and nobody waits for itself.
+    fn dependencies(&mut self, outcomes: &[Outcome<'_>]) {
+        let names: BTreeSet<&str> =
+            outcomes.iter().filter_map(|outcome| Some(outcome.name.as_ref()?.as_str())).collect();
+        let specs = || outcomes.iter().filter_map(|outcome| Some((outcome.spec.as_ref()?, &outcome.depends_on)));
+        for (spec, place) in specs() {
+            for (name, need) in &spec.depends_on {
+                let other = specs().map(|(other, _)| other).find(|other| other.name == *name);
+                let fault = match (other, similar(name.as_str(), &names)) {
+                    (None, _) if names.contains(name.as_str()) => continue,
+                    (None, Some(near)) => {
+                        Fault::new(format!("there is no app `{name}`")).hint(format!("did you mean `{near}`?"))
+                    }
+                    (None, None) => {
+                        let message = format!("`{name}` is not in this file: it has to be there before");
+                        self.warnings.push(Fault::new(message).at(place.clone()));
+                        continue;
+                    }
+                    (Some(other), _) if *need == Need::Healthy && other.readiness.health_check.is_none() => {
+                        Fault::new(format!("`{name}` has no `health_check`, so it cannot be healthy"))
+                            .hint("give it one, or write `started`")
+                    }
+                    (Some(other), _) if *need == Need::Done && other.policy.autorestart => {
+                        Fault::new(format!("`{name}` is started again whenever it ends, so it is never done"))
+                            .hint(format!("give `{name}` `autorestart: false`, or write `started`"))
+                    }
+                    (Some(_), _) => continue,
+                };
+                self.problems.push(fault.at(place.clone()));
+            }
+        }
+        if let Some(way) = cycle(&specs().map(|(spec, _)| (&spec.name, &spec.depends_on)).collect()) {
+            let first = way.split(' ').next().unwrap_or_default();
+            if let Some((_, place)) = specs().find(|(spec, _)| spec.name.as_str() == first) {
+                let fault = Fault::new(format!("apps depend on each other in a circle: {way}"));
+                self.problems.push(fault.hint("one of them has to start without the other").at(place.clone()));
             }
         }
     }

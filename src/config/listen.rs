@@ -46,7 +46,7 @@ fn bounded(path: std::path::PathBuf) -> Result<Listen, Fault> {
 }
 
 /// `HOST:PORT`. `:PORT` and `*:PORT` and a bare port are all IPv4 addresses, as to gunicorn and nginx.
-fn tcp(text: &str) -> Result<String, Fault> {
+pub(super) fn tcp(text: &str) -> Result<String, Fault> {
     const HINT: &str = "write `127.0.0.1:5000`, `[::1]:5000`, `:5000` for all addresses, or the path of a socket";
     let fault = |why: &str| Fault::new(format!("`{}` is no address: {why}", shown(text))).hint(HINT);
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));

@@ -15,16 +15,21 @@ mod listen;
 mod logs;
 mod node;
 mod notify;
+mod policy;
 mod problem;
 mod process;
 mod program;
+mod schema;
+mod readiness;
 mod surroundings;
 #[cfg(test)]
 mod tests;
 mod value;
+mod watch;
 
 pub use attributes::{ATTRIBUTES, Attribute, Standing};
 pub use ecosystem::{DEFAULT_NAMES, Ecosystem, is_ecosystem, read, script};
 pub use problem::{Place, Problem, Problems};
+pub use schema::schema;
 pub use surroundings::Surroundings;
 pub use value::size_of;

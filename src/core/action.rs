@@ -25,6 +25,11 @@ pub enum Action {
         to: To,
         signal: Signal,
     },
+    /// Ask a run how it is, by the health check of `spec`; answered by `Probed`.
+    Probe {
+        run: RunId,
+        spec: Arc<Spec>,
+    },
     /// Wait until the tree is empty (or, without `tree`, do not) and its output is in the logs; answered by `Finished`.
     Finish {
         run: RunId,
@@ -58,6 +63,11 @@ pub enum Action {
     Release {
         app: AppName,
     },
+    /// To stead's own log: what was not done, and why.
+    Report {
+        instance: String,
+        text: String,
+    },
     /// Everything has ended: tell the keeper and end.
     Bye,
 }
@@ -86,6 +96,9 @@ pub struct Line {
     pub id: Id,
     pub run: RunId,
     pub seq: u64,
+    /// A run that has begun since, and its number: the tally knows of it. Only a reload has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later: Option<(RunId, u64)>,
     pub tally: Tally,
     pub streak: Streak,
     pub entry: Entry,

@@ -1,9 +1,9 @@
 //! What clients ask for: a wish for each target, and the answer once it has come true.
 
-use super::action::{Action, Entry, Streak, To};
+use super::action::{Action, Entry, Streak};
 use super::change::{self, Difference, Effect};
 use super::clock::Now;
-use super::command::{Asked, Change, ChangeKind, Command, Failure, Refusal, RefusalKind, Reply};
+use super::command::{Asked, Change, ChangeKind, Command, Failure, Origin, Refusal, RefusalKind, Reply, Terms};
 use super::event::Why;
 use super::fleet::{App, Ending, Fleet};
 use super::instance::{Input, Instance, Phase, Want};
@@ -26,7 +26,12 @@ impl Fleet {
             return;
         }
         let result = match asked.command {
-            Command::Apply { specs, environment, rules, notifiers } => {
+            Command::Apply { specs, environment, terms, .. } if terms.dry_run => {
+                let result = self.plan(now, specs, &Arc::new(environment), &terms, &actor);
+                out.push(Action::Reply { ticket, result });
+                return;
+            }
+            Command::Apply { specs, environment, rules, notifiers, terms } => {
                 if let Some(rules) = rules.filter(|rules| *rules != self.rules) {
                     self.rules = rules;
                     out.push(Action::Persist);
@@ -35,31 +40,27 @@ impl Fleet {
                     self.notifiers = notifiers;
                     out.push(Action::Persist);
                 }
-                self.apply(now, specs, &Arc::new(environment), &actor, &mut wait, out)
+                self.apply(now, specs, &Arc::new(environment), &terms, &actor, &mut wait, out)
             }
             Command::Start { targets } => self.start(now, &targets, &mut wait, out),
             Command::Stop { targets } => self.stop(now, &targets, &actor, &mut wait, out),
-            Command::Restart { targets, environment } => {
-                self.cycle(now, &targets, environment, Cause::Manual, &actor, &mut wait, out)
-            }
-            Command::Reload { targets } => self.cycle(now, &targets, None, Cause::Reload, &actor, &mut wait, out),
+            Command::Restart { targets, environment } => self.cycle(now, &targets, environment, &actor, &mut wait, out),
+            Command::Reload { targets } => self.reload(now, &targets, &actor, &mut wait, out),
             Command::Delete { targets } => self.delete(now, &targets, &actor, &mut wait, out),
             Command::Scale { app, count } => self.scale(now, &app, count, &actor, &mut wait, out),
             Command::Reset { targets } => self.reset(now, &targets, &mut wait, out),
             Command::Signal { signal, targets } => self.targets(&targets).map(|ids| {
                 for id in ids {
-                    let instance = &self.instances[&id];
+                    let Some(instance) = self.instances.get_mut(&id) else { continue };
                     let name = instance.name.clone();
-                    match (instance.pid(), instance.run()) {
-                        (Some(_), Some(run)) => {
-                            out.push(Action::Signal { run: run.id, to: To::Main, signal });
-                            wait.reply.changes.push(changed(name, ChangeKind::Signalled, Some(signal.to_string())));
-                        }
-                        _ => wait.reply.failures.push(Failure {
+                    if instance.send_for(now, signal, &actor, out) {
+                        wait.reply.changes.push(changed(name, ChangeKind::Signalled, Some(signal.to_string())));
+                    } else {
+                        wait.reply.failures.push(Failure {
                             name,
                             reason: format!("{}: there is no process to signal", instance.status().word()),
                             tail: Vec::new(),
-                        }),
+                        });
                     }
                 }
             }),
@@ -92,19 +93,42 @@ impl Fleet {
         }
     }
 
+    /// What [`Fleet::apply`] would do: it is done to a copy.
+    fn plan(
+        &self,
+        now: Now,
+        specs: Vec<Spec>,
+        environment: &Arc<Env>,
+        terms: &Terms,
+        actor: &Actor,
+    ) -> Result<Reply, Refusal> {
+        let mut wait = Wait { ticket: Ticket(0), goals: Vec::new(), reply: Reply::default() };
+        self.clone().apply(now, specs, environment, terms, actor, &mut wait, &mut Vec::new())?;
+        for change in &mut wait.reply.changes {
+            if !self.instances.values().any(|one| one.name == change.name && one.want != Want::Gone) {
+                change.detail = Some(change.detail.take().map_or("new".into(), |detail| format!("new, {detail}")));
+            }
+        }
+        Ok(wait.reply)
+    }
+
     /// Starts what is new, restarts what changed, leaves the rest.
+    #[allow(clippy::too_many_arguments)]
     fn apply(
         &mut self,
         now: Now,
         specs: Vec<Spec>,
         environment: &Arc<Env>,
+        terms: &Terms,
         actor: &Actor,
         wait: &mut Wait,
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         self.refuse_clashes(&specs)?;
+        self.refuse_dependencies(&specs)?;
         let before = self.wanted("");
-        let (mut ups, mut cycles, mut leaving) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ups, mut cycles, mut new, mut leaving, mut checked) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for spec in specs {
             let name = spec.name.clone();
             let (count, want) = (spec.instances.unwrap_or(1), if spec.autostart { Want::Up } else { Want::Down });
@@ -127,9 +151,13 @@ impl Fleet {
                         count,
                         revision: 0,
                         created_at: now.wall,
+                        file: None,
                     };
                     self.apps.insert(name.clone(), app);
                 }
+            }
+            if changes.iter().any(|one| one.is_of("readiness.health_check")) {
+                checked.extend(self.members(&name));
             }
             let gone = self.shrink(&name);
             let present: Vec<Id> =
@@ -143,20 +171,60 @@ impl Fleet {
                 }
             }
             self.show_resized(&added, &gone, wait);
+            new.extend(added);
             leaving.extend(gone);
+            let origin = terms.origins.iter().find(|origin| origin.names.contains(&name));
+            if let (Some(origin), Some(app)) = (origin, self.apps.get_mut(&name)) {
+                app.file = Some(origin.file.clone());
+            }
         }
+        for origin in &terms.origins {
+            leaving.extend(self.gone_from(origin, terms.prune, wait));
+        }
+        // What starts with the file starts what it needs.
+        let starts = |id: &Id| self.instances[id].want == Want::Up && self.instances[id].phase == Phase::Queued;
+        let begun: Vec<Id> = new.into_iter().filter(starts).chain(ups.iter().chain(&cycles).copied()).collect();
+        ups.extend(self.pull(&begun, wait));
         for id in ups {
             self.input(now, id, Input::Up, out);
         }
         if self.wanted("") != before {
             out.push(Action::Persist);
         }
-        let why = Why::asked(Cause::ConfigChange, Some(actor.clone()));
-        for id in cycles {
-            self.input(now, id, Input::Cycle { why: why.clone() }, out);
+        for id in checked {
+            self.input(now, id, Input::CheckChanged, out);
         }
+        let why = Why::asked(Cause::ConfigChange, Some(actor.clone()));
+        self.part(now, &cycles, &why, false, out);
         self.leave(now, &leaving, actor, out);
         Ok(())
+    }
+
+    /// What came from a file and is not in it any more: said, or (`prune`) to leave.
+    fn gone_from(&mut self, origin: &Origin, prune: bool, wait: &mut Wait) -> Vec<Id> {
+        let from_here = |app: &&mut App| app.count > 0 && app.file.as_ref() == Some(&origin.file);
+        let gone = self.apps.values_mut().filter(from_here).filter(|app| !origin.names.contains(&app.spec.name));
+        let mut names = Vec::new();
+        for app in gone {
+            if prune {
+                app.count = 0;
+            }
+            names.push(app.spec.name.clone());
+        }
+        let mut leaving = Vec::new();
+        for name in names {
+            let beyond = self.shrink(&name);
+            if beyond.is_empty() {
+                let file = origin.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                for id in self.members(&name).into_iter().filter(|id| self.instances[id].want != Want::Gone) {
+                    let name = self.instances[&id].name.clone();
+                    wait.reply.changes.push(changed(name, ChangeKind::Gone, Some(format!("gone from {file}"))));
+                }
+            }
+            self.show_resized(&[], &beyond, wait);
+            leaving.extend(beyond);
+        }
+        leaving
     }
 
     /// What a changed wish, or the same one again, means for an instance that is there.
@@ -177,7 +245,7 @@ impl Fleet {
         };
         let after = match (&standing, &instance.phase) {
             (Standing::Up | Standing::Cycle, _) | (Standing::Left, Phase::Queued) => Some(self.last_run()),
-            (Standing::Left, Phase::Starting { run, .. }) => Some(RunId(run.id.0 - 1)),
+            (Standing::Left, Phase::Starting { run, .. } | Phase::Readying { run, .. }) => Some(RunId(run.id.0 - 1)),
             (
                 Standing::Left,
                 Phase::Stopped
@@ -206,7 +274,7 @@ impl Fleet {
                     wait.reply.changes.push(changed(name, ChangeKind::Unchanged, Some("online".into())));
                 }
                 (Phase::Queued, Want::Up) => wait.goals.push((id, name, Goal::UpAfter(after))),
-                (Phase::Starting { run, .. }, Want::Up) => {
+                (Phase::Starting { run, .. } | Phase::Readying { run, .. }, Want::Up) => {
                     wait.goals.push((id, name, Goal::UpAfter(RunId(run.id.0 - 1))));
                 }
                 _ => {
@@ -216,7 +284,8 @@ impl Fleet {
                 }
             }
         }
-        self.wish(now, &wishes, Want::Up, |_| Input::Up, out);
+        wishes.extend(self.pull(&wishes, wait));
+        self.wish(now, &wishes, Want::Up, None, out);
         Ok(())
     }
 
@@ -239,17 +308,15 @@ impl Fleet {
             wait.goals.push((*id, instance.name.clone(), Goal::DownUpTo(self.last_run())));
         }
         let why = Why::asked(Cause::Manual, Some(actor.clone()));
-        self.wish(now, &ids, Want::Down, |_| Input::Down { why: why.clone(), gone: false }, out);
+        self.wish(now, &ids, Want::Down, Some(&why), out);
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn cycle(
         &mut self,
         now: Now,
         targets: &[String],
         environment: Option<Env>,
-        cause: Cause,
         actor: &Actor,
         wait: &mut Wait,
         out: &mut Vec<Action>,
@@ -270,8 +337,52 @@ impl Fleet {
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Restarted, None));
             wait.goals.push((*id, instance.name.clone(), Goal::UpAfter(after)));
         }
-        let why = Why::asked(cause, Some(actor.clone()));
-        self.wish(now, &ids, Want::Up, |_| Input::Cycle { why: why.clone() }, out);
+        let pulled = self.pull(&ids, wait);
+        self.wish(now, &pulled, Want::Up, None, out);
+        let why = Why::asked(Cause::Manual, Some(actor.clone()));
+        self.wish(now, &ids, Want::Up, Some(&why), out);
+        Ok(())
+    }
+
+    fn reload(
+        &mut self,
+        now: Now,
+        targets: &[String],
+        actor: &Actor,
+        wait: &mut Wait,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let ids = self.targets(targets)?;
+        self.refuse_unknown(&ids)?;
+        let after = self.last_run();
+        let (mut beside, mut cycles) = (Vec::new(), Vec::new());
+        for id in ids {
+            let instance = &self.instances[&id];
+            let name = instance.name.clone();
+            let spec = &self.apps[&instance.app].spec;
+            if instance.beside.is_some() {
+                let reason = "it is being reloaded already; ask again when that is done".into();
+                wait.reply.failures.push(Failure { name, reason, tail: Vec::new() });
+            } else if instance.can_hand_over(spec) && instance.want == Want::Up {
+                beside.push(id);
+                wait.goals.push((id, name.clone(), Goal::ReloadedAfter(after)));
+                wait.reply.changes.push(changed(name, ChangeKind::Reloaded, None));
+            } else {
+                cycles.push(id);
+                wait.goals.push((id, name.clone(), Goal::UpAfter(after)));
+                let gap = spec.listen.is_empty().then(|| "stopped first, for it has no `listen`".into());
+                wait.reply.changes.push(changed(name, ChangeKind::Restarted, gap));
+            }
+        }
+        let why = Why::asked(Cause::Reload, Some(actor.clone()));
+        for id in beside {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.reload(why.clone());
+            }
+        }
+        let pulled = self.pull(&cycles, wait);
+        self.wish(now, &pulled, Want::Up, None, out);
+        self.wish(now, &cycles, Want::Up, Some(&why), out);
         Ok(())
     }
 
@@ -294,7 +405,7 @@ impl Fleet {
             }
         }
         let why = Why::asked(Cause::Manual, Some(actor.clone()));
-        self.wish(now, &ids, Want::Gone, |_| Input::Down { why: why.clone(), gone: true }, out);
+        self.wish(now, &ids, Want::Gone, Some(&why), out);
         Ok(())
     }
 
@@ -373,31 +484,40 @@ impl Fleet {
         }
         let ids: Vec<Id> = self.instances.values().filter(|one| one.want != Want::Gone).map(|one| one.id).collect();
         let why = Why::asked(Cause::Manual, Some(actor.clone()));
-        self.wish(now, &ids, Want::Down, |_| Input::Down { why: why.clone(), gone: false }, out);
+        self.wish(now, &ids, Want::Down, Some(&why), out);
         self.ending = Some(Ending { tickets: vec![ticket], said_bye: false });
     }
 
-    /// Has the wish of each written, and lets it come true. The order matters: a crash before the first signal must find the wish,
-    /// and one after it no record that speaks for the wish of before.
-    fn wish(&mut self, now: Now, ids: &[Id], want: Want, input: impl Fn(Id) -> Input, out: &mut Vec<Action>) {
-        let (turned, same): (Vec<Id>, Vec<Id>) =
-            ids.iter().partition(|id| self.instances.get(id).is_some_and(|one| one.want != want));
-        if want == Want::Up {
-            // Nothing that is not wanted up can be signalled by this.
-            turned.iter().for_each(|id| self.input(now, *id, input(*id), out));
-        }
+    /// Has the wish of each written, and lets it come true: `why` its present run ends, `None` where it may go on. The order matters:
+    /// a crash before the first signal must find the wish, and one after it no record that speaks for the wish of before.
+    fn wish(&mut self, now: Now, ids: &[Id], want: Want, why: Option<&Why>, out: &mut Vec<Action>) {
+        let turned: Vec<Id> =
+            ids.iter().copied().filter(|id| self.instances.get(id).is_some_and(|one| one.want != want)).collect();
+        let same: Vec<Id> = ids.iter().copied().filter(|id| !turned.contains(id)).collect();
+        let mut later = Vec::new();
         for id in &turned {
-            if let Some(instance) = self.instances.get_mut(id) {
-                instance.want = want;
+            let Some(one) = self.instances.get_mut(id) else { continue };
+            let lives = matches!(one.phase, Phase::Starting { .. } | Phase::Readying { .. } | Phase::Online { .. });
+            one.want = want;
+            match why {
+                // It can signal nobody, and is written as what comes of it.
+                Some(why) if want == Want::Up && !lives => {
+                    self.input(now, *id, Input::Cycle { why: why.clone() }, out);
+                }
+                None => self.input(now, *id, Input::Up, out),
+                Some(_) => later.push(*id),
             }
         }
         if !turned.is_empty() {
             out.push(Action::Persist);
         }
-        if want != Want::Up {
-            turned.iter().for_each(|id| self.input(now, *id, input(*id), out));
+        match why {
+            Some(why) => {
+                later.extend(same);
+                self.part(now, &later, why, false, out);
+            }
+            None => same.iter().for_each(|id| self.input(now, *id, Input::Up, out)),
         }
-        same.iter().for_each(|id| self.input(now, *id, input(*id), out));
     }
 
     /// Makes the instances that are missing up to the app's count.
@@ -414,6 +534,7 @@ impl Fleet {
         let id = Id(self.next_id);
         self.next_id += 1;
         let mut instance = Instance::new(id, app.clone(), slot, name, want);
+        instance.seed = self.seed;
         if want == Want::Up {
             instance.phase = Phase::Queued;
         }
@@ -434,9 +555,7 @@ impl Fleet {
 
     fn leave(&mut self, now: Now, ids: &[Id], actor: &Actor, out: &mut Vec<Action>) {
         let why = Why::asked(Cause::Manual, Some(actor.clone()));
-        for id in ids {
-            self.input(now, *id, Input::Down { why: why.clone(), gone: true }, out);
-        }
+        self.part(now, ids, &why, false, out);
     }
 
     /// Says, and waits for, what comes and goes.

@@ -3,8 +3,8 @@
 use super::action::Streak;
 use super::clock::{Millis, Mono};
 use super::event::ExitStatus;
-use super::record::{Next, NextAction};
-use super::spec::Policy;
+use super::record::{Cause, Next, NextAction};
+use super::spec::{EndKind, Policy, Reaction};
 
 /// A run that lives this long proves the app well: counts and delays start again. PM2's EXP_BACKOFF_RESET_TIMER.
 pub const STABLE: Millis = Millis(30_000);
@@ -12,6 +12,9 @@ pub const STABLE: Millis = Millis(30_000);
 /// A spawn that fails does so at once: without a pause all tries would be over before what is missing could come, and a large
 /// `max_restarts` would keep the daemon busy with nothing else.
 pub const SPAWN_AGAIN: Millis = Millis(100);
+
+/// The first delay of `restart_on: backoff` where `exp_backoff_restart_delay` says nothing. PM2's example.
+pub const FIRST_DELAY: Millis = Millis(100);
 
 /// The longest delay of the exponential backoff. PM2's.
 pub const LONGEST_DELAY: Millis = Millis(15_000);
@@ -26,6 +29,7 @@ pub const NO_AUTORESTART: &str = "autorestart is false";
 /// An end that nobody asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct UnplannedEnd {
+    pub cause: Cause,
     /// `None`: the spawn failed.
     pub status: Option<ExitStatus>,
     pub uptime: Millis,
@@ -47,22 +51,40 @@ pub fn is_stable(policy: &Policy, uptime: Millis) -> bool {
     uptime >= STABLE.max(policy.min_uptime)
 }
 
+/// What `restart_on` says of an end, and by which of its keys. An exit code is nearer than a cause.
+fn rule(policy: &Policy, end: &UnplannedEnd) -> Option<(EndKind, Reaction)> {
+    let code = match end.status {
+        Some(ExitStatus::Code(code)) if matches!(end.cause, Cause::ExitCode | Cause::Success) => Some(code),
+        _ => None,
+    };
+    let keys = code.map(EndKind::Code).into_iter().chain([EndKind::Cause(end.cause)]);
+    keys.into_iter().find_map(|key| Some((key, *policy.restart_on.get(&key)?)))
+}
+
 /// Decides what follows an unplanned end, and counts it.
 pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
     streak.recent.push_back(end.at);
     while streak.recent.len() > LOOP_ENDS {
         streak.recent.pop_front();
     }
+    let rule = rule(policy, &end);
+    let reaction = rule.map(|(_, reaction)| reaction);
     if is_stable(policy, end.uptime) {
         streak.short = 0;
         streak.delay = None;
-    } else if end.uptime < policy.min_uptime || end.status.is_none() {
+    } else if reaction != Some(Reaction::Always) && (end.uptime < policy.min_uptime || end.status.is_none()) {
         streak.short += 1;
     }
-    if !policy.autorestart {
+    let by = rule.map(|(key, reaction)| format!("restart_on {key}: {}", reaction.word()));
+    if let (Some(Reaction::Never), Some(reason)) = (reaction, &by) {
+        // An app that is done by its own word did not fail.
+        let action = if end.cause == Cause::Success { NextAction::Stop } else { NextAction::GiveUp };
+        return Next { action, delay_ms: None, reason: reason.clone() };
+    }
+    if !policy.autorestart && reaction.is_none() {
         return Next { action: NextAction::Stop, delay_ms: None, reason: NO_AUTORESTART.into() };
     }
-    if streak.short > 0 && streak.short >= policy.max_restarts {
+    if reaction != Some(Reaction::Always) && streak.short > 0 && streak.short >= policy.max_restarts {
         return Next {
             action: NextAction::GiveUp,
             delay_ms: None,
@@ -72,7 +94,11 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
             ),
         };
     }
-    let (delay, reason) = match policy.exp_backoff_restart_delay {
+    let growing = match reaction {
+        Some(Reaction::Backoff) => Some(policy.exp_backoff_restart_delay.unwrap_or(FIRST_DELAY)),
+        Some(Reaction::Always | Reaction::Never) | None => policy.exp_backoff_restart_delay,
+    };
+    let (delay, reason) = match growing {
         Some(first) => {
             let delay = match streak.delay {
                 None => first,
@@ -84,8 +110,19 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd) -> Next {
         None if policy.restart_delay == Millis(0) => (Millis(0), "autorestart".to_owned()),
         None => (policy.restart_delay, format!("restart_delay {}", policy.restart_delay)),
     };
-    let delay = if end.status.is_none() { delay.max(SPAWN_AGAIN) } else { delay };
-    Next { action: NextAction::Restart, delay_ms: Some(delay), reason }
+    // One that may die for ever without being given up gets the same pause as a spawn that fails.
+    let unbounded = reaction == Some(Reaction::Always) && end.uptime < policy.min_uptime;
+    let delay = if end.status.is_none() || unbounded { delay.max(SPAWN_AGAIN) } else { delay };
+    Next { action: NextAction::Restart, delay_ms: Some(delay), reason: by.unwrap_or(reason) }
+}
+
+/// A number up to `most`, the same for the same seed and salt (splitmix64).
+#[must_use]
+pub fn jitter(seed: u64, salt: u64, most: Millis) -> Millis {
+    let mut x = seed.wrapping_add(salt.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    Millis((x ^ (x >> 31)) % (most.0 + 1))
 }
 
 /// Ten unplanned ends within ten minutes, the last of them too.
@@ -99,7 +136,12 @@ mod tests {
     use super::*;
 
     fn end(uptime: u64) -> UnplannedEnd {
-        UnplannedEnd { status: Some(ExitStatus::Code(1)), uptime: Millis(uptime), at: Mono(uptime) }
+        UnplannedEnd {
+            cause: Cause::ExitCode,
+            status: Some(ExitStatus::Code(1)),
+            uptime: Millis(uptime),
+            at: Mono(uptime),
+        }
     }
 
     #[test]
@@ -144,5 +186,40 @@ mod tests {
         }
         assert!(is_crash_loop(&streak, Mono(11_000)));
         assert!(!is_crash_loop(&streak, Mono(700_000)));
+    }
+
+    #[test]
+    fn restart_on_says_otherwise_for_some_ends() {
+        let rules = [
+            (EndKind::Cause(Cause::ExitCode), Reaction::Backoff),
+            (EndKind::Cause(Cause::Success), Reaction::Never),
+            (EndKind::Code(3), Reaction::Never),
+            (EndKind::Code(4), Reaction::Always),
+        ];
+        let policy = Policy { restart_on: rules.into(), ..Policy::default() };
+        let mut streak = Streak::default();
+        let coded = |code| UnplannedEnd { status: Some(ExitStatus::Code(code)), ..end(5) };
+        assert_eq!(after(&policy, &mut streak, coded(1)).delay_ms, Some(Millis(100)));
+        let second = after(&policy, &mut streak, coded(1));
+        assert_eq!((second.delay_ms, second.reason.as_str()), (Some(Millis(150)), "restart_on exit-code: backoff"));
+        let never = after(&policy, &mut streak, coded(3));
+        assert_eq!((never.action, never.reason.as_str()), (NextAction::GiveUp, "restart_on 3: never"));
+        let done = after(&policy, &mut streak, UnplannedEnd { cause: Cause::Success, ..coded(0) });
+        assert_eq!(done.action, NextAction::Stop);
+        let short = streak.short;
+        for _ in 0..100 {
+            let next = after(&policy, &mut streak, coded(4));
+            assert_eq!((next.action, next.delay_ms), (NextAction::Restart, Some(SPAWN_AGAIN)));
+        }
+        assert_eq!(streak.short, short);
+        let job = Policy { autorestart: false, ..policy };
+        assert_eq!(after(&job, &mut streak, coded(1)).action, NextAction::Restart);
+    }
+
+    #[test]
+    fn jitter_stays_within_its_bound_and_spreads() {
+        let all: std::collections::BTreeSet<u64> = (0..1000).map(|run| jitter(7, run, Millis(500)).0).collect();
+        assert!(all.len() > 400 && *all.last().unwrap() <= 500, "{} different ones", all.len());
+        assert_eq!(jitter(7, 1, Millis(0)), Millis(0));
     }
 }

@@ -18,6 +18,16 @@ pub struct Difference {
     /// `env.PORT 5000 → 5001`.
     pub text: String,
     pub effect: Effect,
+    /// Where it is in the spec.
+    path: String,
+}
+
+impl Difference {
+    /// Is it of this field, or of a part of it?
+    #[must_use]
+    pub fn is_of(&self, field: &str) -> bool {
+        self.path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
 }
 
 /// Every field in which the two differ.
@@ -50,7 +60,7 @@ fn walk(path: &str, old: &Value, new: &Value, found: &mut Vec<Difference>) {
     } else {
         format!("{} {} → {}", shown(path), word(old), word(new))
     };
-    found.push(Difference { text, effect: effect(path) });
+    found.push(Difference { text, effect: effect(path), path: path.to_owned() });
 }
 
 /// Variables whose names say so are not shown: terminals and CI logs keep what they see.
@@ -61,31 +71,43 @@ fn is_secret(path: &str) -> bool {
 
 /// The name that the ecosystem file has for a field.
 fn shown(path: &str) -> &str {
-    path.strip_prefix("policy.").or_else(|| path.strip_prefix("stop.")).unwrap_or(match path {
-        "logs.out" => "out_file",
-        "logs.err" => "error_file",
-        "logs.combined" => "log_file",
-        "logs.merge" => "merge_logs",
-        "logs.disabled" => "disable_logs",
-        "logs.timestamp" => "log_date_format",
-        "logs.max_size" => "log_max_size",
-        "logs.keep" => "log_keep",
-        "logs.max_age" => "log_max_age",
-        path => path,
-    })
+    ["policy.", "stop.", "reload.", "readiness."].iter().find_map(|part| path.strip_prefix(part)).unwrap_or(
+        match path {
+            "watch.paths" => "watch",
+            "watch.ignore" => "ignore_watch",
+            "watch.delay" => "watch_delay",
+            "logs.out" => "out_file",
+            "logs.err" => "error_file",
+            "logs.combined" => "log_file",
+            "logs.merge" => "merge_logs",
+            "logs.disabled" => "disable_logs",
+            "logs.timestamp" => "log_date_format",
+            "logs.max_size" => "log_max_size",
+            "logs.keep" => "log_keep",
+            "logs.max_age" => "log_max_age",
+            path => path,
+        },
+    )
 }
 
 fn effect(path: &str) -> Effect {
     let live = [
         "policy.",
+        "reload.",
         "namespace",
         "autostart",
         "script",
         "instances",
         "max_memory_restart",
-        "health.",
         "notify",
         "logs.max_age",
+        "journal_keep",
+        "health.",
+        "watch",
+        "depends_on",
+        "readiness.health_check",
+        "readiness.listen_timeout",
+        "health.",
     ];
     if live.iter().any(|field| path.starts_with(field)) { Effect::Live } else { Effect::Restart }
 }
@@ -94,7 +116,12 @@ fn word(value: &Value) -> String {
     match value {
         Value::Null => "none".into(),
         Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "none".into(),
         Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(" "),
+        Value::Object(fields) => {
+            let shown = fields.iter().map(|(name, value)| (name, word(value))).filter(|(_, value)| value != "none");
+            shown.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+        }
         other => other.to_string(),
     }
 }

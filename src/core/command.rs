@@ -1,10 +1,12 @@
 //! What clients ask for and what they are answered: the bodies of `POST /v1/command`.
 
 use super::health::Rules;
+use super::name::AppName;
 use super::notify::Notifier;
 use super::record::Actor;
 use super::spec::{Env, Signal, Spec};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Version of the client's protocol. A daemon refuses a newer one with both numbers in the message.
 pub const PROTOCOL: u32 = 1;
@@ -37,6 +39,8 @@ pub enum Command {
         /// Of `notify` beside `apps`; `None`: what holds stays.
         #[serde(default)]
         notifiers: Option<Vec<Notifier>>,
+        #[serde(default)]
+        terms: Terms,
     },
     Start {
         targets: Vec<String>,
@@ -76,6 +80,25 @@ pub enum Command {
     Kill,
 }
 
+/// How a file is applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+    /// Delete what came from the same file earlier and is not in it any more.
+    pub prune: bool,
+    pub origins: Vec<Origin>,
+}
+
+/// A file, whichever of its apps are applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Absolute.
+    pub file: PathBuf,
+    /// All that are in it.
+    pub names: Vec<AppName>,
+}
+
 /// What became of a command.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
@@ -99,11 +122,15 @@ pub struct Change {
 pub enum ChangeKind {
     Started,
     Restarted,
+    /// Its next run is to take over before the present one ends.
+    Reloaded,
     /// In the file and not to be started (`autostart: false`).
     Added,
     /// Changed in a way that needs no restart.
     Updated,
     Unchanged,
+    /// Not in its file any more, and left as it is.
+    Gone,
     Stopped,
     Deleted,
     Signalled,

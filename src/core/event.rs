@@ -2,9 +2,11 @@
 
 use super::clock::{Millis, Mono, Now};
 use super::command::Asked;
-use super::name::{Id, RunId, Ticket};
-use super::record::{Actor, Cause, Crossing, Exception, Memory, Oom, SpawnFailure};
+use super::name::{AppName, Id, RunId, Ticket};
+use super::probe::Outcome;
+use super::record::{Actor, Cause, ChildEnd, Crossing, LockHolder, Memory, Oom, SpawnFailure};
 use super::spec::Signal;
+use super::traceback::Traceback;
 use serde::{Deserialize, Serialize};
 
 /// Something happened.
@@ -40,15 +42,32 @@ pub enum Event {
     OomKill {
         run: RunId,
     },
+    /// A process of a live tree said `READY=1`.
+    Ready {
+        run: RunId,
+    },
+    /// The answer to `Action::Probe`.
+    Probed {
+        run: RunId,
+        outcome: Outcome,
+    },
     /// The answer to `Action::Finish`: the tree is empty and all it wrote is in the logs.
     Finished {
         run: RunId,
         facts: Box<Facts>,
     },
+    /// A file that the app watches changed, and nothing since for its `watch_delay`.
+    Changed {
+        app: AppName,
+        /// The first of them, relative to the app's `cwd` where it is in there.
+        path: String,
+    },
     /// Somebody asks stead itself to end.
     Term {
         actor: Actor,
     },
+    /// Somebody set the wall clock.
+    ClockSet,
     /// The deadline has come.
     Due,
 }
@@ -85,8 +104,46 @@ pub struct Facts {
     pub memory: Memory,
     pub oom: Oom,
     pub stderr_tail: Vec<String>,
-    pub exception: Option<Exception>,
+    pub stdout_tail: Vec<String>,
+    pub exception: Option<Traceback>,
+    /// From the last line of stderr to the end of the run; `None`: not known, for it was moved into its file only later.
+    pub quiet: Option<Millis>,
+    /// Other runs write to the same file of stderr: its lines may be theirs.
+    pub log_is_shared: bool,
     pub kernel_log: Vec<String>,
+    /// Whose log claims the signal.
+    pub killer: Option<Killer>,
+    /// Only of a run that said that its database was locked.
+    pub lock_holder: Option<LockHolder>,
+    pub children: Vec<ChildEnd>,
+    pub hint: Option<String>,
+}
+
+/// A daemon that kills for want of memory before the kernel does, and says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Killer {
+    /// It marks the group that it kills.
+    SystemdOomd,
+    /// It names the process in a log that others may write to as well.
+    Earlyoom,
+}
+
+impl Killer {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Killer::SystemdOomd => "systemd-oomd",
+            Killer::Earlyoom => "earlyoom",
+        }
+    }
+}
+
+/// A signal that somebody asked stead to send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signalled {
+    pub signal: Signal,
+    pub at: Mono,
+    pub actor: Actor,
 }
 
 /// Why a run is being ended: stead's own act, written down before the first signal.
@@ -122,7 +179,7 @@ pub enum Grounds {
 pub struct Intent {
     pub why: Why,
     pub since: Mono,
-    /// When SIGKILL follows.
+    /// When SIGKILL follows, or the kill signal where only the reload signal was sent.
     pub kill_at: Mono,
     pub sent: Sent,
     /// Of a stop for the cap.
@@ -136,6 +193,8 @@ pub struct Intent {
 pub enum Sent {
     /// The intent is written down, the signal is not sent yet: who finds this after a crash sends it.
     Nothing,
+    /// To the old run of a reload, which may take `reload_timeout`; the kill signal follows at `kill_at`.
+    ReloadSignal,
     KillSignal,
     SigKill,
 }
@@ -150,4 +209,24 @@ pub struct RunNote {
     /// Of the wish that it was started with.
     pub revision: u32,
     pub intent: Option<Intent>,
+    /// The last `stead signal`.
+    #[serde(default)]
+    pub signalled: Option<Signalled>,
+    /// It was started beside the main run, to take its place.
+    #[serde(default)]
+    pub reload: Option<Why>,
+    /// Said where there is a way to go from spawned to online.
+    #[serde(default)]
+    pub reached: Reached,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reached {
+    #[default]
+    Spawned,
+    /// It has said that it is ready; its health is still to be seen.
+    Ready,
+    Online,
 }

@@ -2,14 +2,16 @@
 //! cause, never a cause.
 
 use super::spec::Signal;
+use serde::{Deserialize, Serialize};
 
 /// What a code customarily means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meaning {
     /// A clause for a summary, without full stop.
     pub words: String,
     /// A signal that ended not the process that exited, but one that it ran. The kernel's own word on a signal is the wait status,
     /// never a code.
+    #[serde(default)]
     pub signal: Option<Signal>,
 }
 
@@ -45,10 +47,14 @@ enum Program {
 
 /// The program that gives the code: the last of a line of wrappers that can be told from their names.
 fn program(argv: &[impl AsRef<str>]) -> Option<Program> {
+    // What follows a script is its own.
+    let scripts = [".py", ".js", ".mjs", ".cjs", ".jar", ".sh"];
     argv.iter()
         .take(8)
+        .map(AsRef::as_ref)
+        .take_while(|word| !scripts.iter().any(|ending| word.ends_with(ending)))
         .filter_map(|word| {
-            let name = word.as_ref().rsplit('/').next().unwrap_or_default();
+            let name = word.rsplit('/').next().unwrap_or_default();
             let bare = name.trim_end_matches(|char: char| char.is_ascii_digit() || char == '.');
             match bare {
                 "gunicorn" => Some(Program::Gunicorn),
@@ -132,6 +138,7 @@ mod tests {
             assert_eq!(words(code, "./collector"), None, "{code}");
         }
         assert_eq!(words(0, "python3 x.py"), None);
+        assert_eq!(words(9, "python3 x.py node"), None, "an argument of the script");
         assert_eq!(words(3, "python3 x.py"), None);
         assert_eq!(meaning(3, &[] as &[&str]), None);
     }

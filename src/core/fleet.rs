@@ -3,15 +3,19 @@
 use super::action::{Action, Entry};
 use super::clock::{Mono, Now, Wall};
 use super::command::{Refusal, Reply};
-use super::event::{Event, Why};
+use super::cron::Calendar;
+use super::depend::Leaving;
+use super::event::{Event, Grounds, Why};
 use super::health::Rules;
-use super::instance::{Input, Instance, Phase, Want};
+use super::instance::{Input, Instance, Part, Phase, Want};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::notify::Notifier;
 use super::record::{Actor, Cause};
+use super::reload::Beside;
 use super::spec::{Env, Spec};
 use super::wait::Wait;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The state of everything.
@@ -30,6 +34,11 @@ pub struct Fleet {
     pub(super) notifiers: Vec<Notifier>,
     pub(super) waits: Vec<Wait>,
     pub(super) ending: Option<Ending>,
+    /// In the order of the asking.
+    pub(super) leaving: Vec<Leaving>,
+    pub(super) calendar: Calendar,
+    /// Of all jitter.
+    pub(super) seed: u64,
     starts_at_once: usize,
 }
 
@@ -43,6 +52,8 @@ pub struct App {
     /// Goes up by one with each change that takes a restart: who finds a run tells by it whether the run has this wish.
     pub revision: u32,
     pub created_at: Wall,
+    /// The ecosystem file that it came from last.
+    pub file: Option<PathBuf>,
 }
 
 impl App {
@@ -76,6 +87,9 @@ impl Fleet {
             notifiers: Vec::new(),
             waits: Vec::new(),
             ending: None,
+            leaving: Vec::new(),
+            calendar: Calendar::default(),
+            seed: 0,
             starts_at_once: 2 * cpus.max(1),
         }
     }
@@ -90,10 +104,20 @@ impl Fleet {
                 self.input_of(now, run, Input::SpawnFailed { failure }, &mut out);
             }
             Event::Exited { run, exit, left } => self.input_of(now, run, Input::Exited { exit, left }, &mut out),
+            Event::Ready { run } => self.input_of(now, run, Input::Ready, &mut out),
+            Event::Probed { run, outcome } => self.input_of(now, run, Input::Probed { outcome }, &mut out),
             Event::OverCap { run, crossing } => self.input_of(now, run, Input::OverCap { crossing }, &mut out),
             Event::OomKill { run } => self.input_of(now, run, Input::OomKill, &mut out),
             Event::Finished { run, facts } => self.input_of(now, run, Input::Finished { facts }, &mut out),
+            Event::Changed { app, path } => self.changed(now, &app, path, &mut out),
             Event::Term { actor } => self.term(now, actor, &mut out),
+            Event::ClockSet => {
+                for instance in self.instances.values_mut() {
+                    if let Some(app) = self.apps.get(&instance.app) {
+                        instance.clock_set(now, &app.spec, self.calendar);
+                    }
+                }
+            }
             Event::Due => {
                 let due: Vec<Id> = self
                     .instances
@@ -119,7 +143,7 @@ impl Fleet {
     /// The instance that a run belongs to, while the run is not yet forgotten.
     #[must_use]
     pub fn instance_of(&self, run: RunId) -> Option<&Instance> {
-        self.instances.values().find(|instance| instance.run().is_some_and(|life| life.id == run))
+        self.instances.values().find(|instance| instance.phase_of(run).is_some())
     }
 
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
@@ -154,21 +178,58 @@ impl Fleet {
 
     /// An event of a run that has ended or was never ours changes nothing.
     fn input_of(&mut self, now: Now, run: RunId, input: Input, out: &mut Vec<Action>) {
-        if let Some(id) = self.instance_of(run).map(|instance| instance.id) {
+        let Some((id, main)) = self.instance_of(run).map(|one| (one.id, one.run().is_some_and(|life| life.id == run)))
+        else {
+            return;
+        };
+        if main {
             self.input(now, id, input, out);
+        } else {
+            self.input_beside(now, id, input, out);
+        }
+    }
+
+    fn input_beside(&mut self, now: Now, id: Id, input: Input, out: &mut Vec<Action>) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Some(app) = self.apps.get(&instance.app) else { return };
+        let was_successor = instance.has_successor();
+        instance.handle_beside(now, &app.spec, input, out);
+        // What fails for one instance is not tried on the next.
+        let failed = instance.beside.is_none() && instance.last.as_ref().is_some_and(|record| !record.planned);
+        if was_successor && failed {
+            let app = instance.app.clone();
+            for one in self.instances.values_mut().filter(|one| one.app == app) {
+                one.beside.take_if(|beside| matches!(beside, Beside::Awaited { .. }));
+            }
+        }
+    }
+
+    /// Sources changed: each instance that is wanted up gets a new run. One that gave up gets a new chance; one that somebody
+    /// stopped stays down.
+    fn changed(&mut self, now: Now, app: &AppName, path: String, out: &mut Vec<Action>) {
+        let watches = self.apps.get(app).is_some_and(|app| app.spec.watch.is_some());
+        if !watches || self.ending.is_some() {
+            return;
+        }
+        let why = Why { cause: Cause::Watch, actor: None, grounds: Some(Grounds::WatchPath(path)) };
+        let up = |one: &&Instance| one.app == *app && one.want == Want::Up;
+        let ids: Vec<Id> = self.instances.values().filter(up).map(|one| one.id).collect();
+        for id in ids {
+            self.input(now, id, Input::Cycle { why: why.clone() }, out);
         }
     }
 
     /// Begins to end. A second time: at once.
     fn term(&mut self, now: Now, actor: Actor, out: &mut Vec<Action>) {
         if self.ending.is_some() {
+            self.let_all_go(now, out);
             let live: Vec<Id> = self.instances.keys().copied().collect();
             for id in live {
-                match self.instances.get_mut(&id).map(|one| &mut one.phase) {
-                    Some(Phase::Stopping { intent, .. }) => intent.kill_at = now.mono,
-                    Some(Phase::Ending { kill_at: Some(kill_at), .. }) => *kill_at = now.mono,
+                self.instances.get_mut(&id).into_iter().flat_map(Instance::phases_mut).for_each(|phase| match phase {
+                    Phase::Stopping { intent, .. } => intent.kill_at = now.mono,
+                    Phase::Ending { kill_at: Some(kill_at), .. } => *kill_at = now.mono,
                     _ => {}
-                }
+                });
                 self.input(now, id, Input::Due, out);
             }
             return;
@@ -176,19 +237,21 @@ impl Fleet {
         self.ending = Some(Ending { tickets: Vec::new(), said_bye: false });
         let why = Why::asked(Cause::Shutdown, Some(actor));
         let ids: Vec<Id> = self.instances.keys().copied().collect();
-        for id in ids {
-            self.input(now, id, Input::End { why: why.clone() }, out);
-        }
+        self.part(now, &ids, &why, true, out);
     }
 
     /// After every event: forget what is gone, give turns, answer who waits.
     pub(super) fn settle(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.let_go(now, out);
         self.bury(out);
+        // Before the next turns: what a client waits for may have failed, and be tried again in the same moment.
+        self.weigh();
         if self.ending.is_none() {
             self.give_turns(now, out);
         }
+        self.arm(now);
         self.answer(out);
-        let live = self.instances.values().any(|instance| instance.run().is_some());
+        let live = self.instances.values().any(Instance::lives);
         if let Some(ending) = &mut self.ending
             && !live
             && !ending.said_bye
@@ -205,8 +268,22 @@ impl Fleet {
         }
     }
 
+    fn arm(&mut self, now: Now) {
+        for (name, app) in &self.apps {
+            // An alarm of a wish that has none any more is of an instance that has one.
+            let any = |one: &&mut Instance| one.app == *name;
+            if app.spec.policy.cron_restart.is_some()
+                || self.instances.values().any(|one| one.app == *name && one.alarm.is_some())
+            {
+                for instance in self.instances.values_mut().filter(any) {
+                    instance.arm(now, &app.spec, self.calendar, None);
+                }
+            }
+        }
+    }
+
     fn bury(&mut self, out: &mut Vec<Action>) {
-        let gone = |instance: &Instance| instance.want == Want::Gone && instance.run().is_none();
+        let gone = |instance: &Instance| instance.want == Want::Gone && !instance.lives();
         if !self.instances.values().any(gone) {
             return;
         }
@@ -227,8 +304,8 @@ impl Fleet {
     }
 
     fn give_turns(&mut self, now: Now, out: &mut Vec<Action>) {
-        let starting =
-            self.instances.values().filter(|instance| matches!(instance.phase, Phase::Starting { .. })).count();
+        let phases = self.instances.values().flat_map(Instance::phases);
+        let starting = phases.filter(|phase| matches!(phase, Phase::Starting { .. })).count();
         let free = self.starts_at_once.saturating_sub(starting);
         // One that is deleted and added again waits until the old one is gone: they share a name, its logs and its port.
         let leaving: Vec<&str> =
@@ -237,7 +314,10 @@ impl Fleet {
             .instances
             .values()
             .filter(|one| one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()))
+            // One whose reload was given up waits until the successor is gone.
+            .filter(|one| !one.has_successor() && self.waits_for(one).is_none())
             .map(|one| (one.last_run, one.id))
+            .chain(self.next_reloads())
             .collect();
         // Whose last start is longest ago comes first: those that crash in a loop would else take every turn from the rest.
         turns.sort_unstable();
@@ -255,7 +335,26 @@ impl Fleet {
                 let line = instance.line(instance.last_run, instance.seq, Entry::Reset { at: now.wall });
                 instance.write(line, out);
             }
-            self.input(now, id, Input::Turn { run, environment, revision }, out);
+            match instance.beside.take_if(|beside| matches!(beside, Beside::Awaited { .. })) {
+                Some(Beside::Awaited { why }) => {
+                    let part = Part::Successor { why };
+                    instance.turn_beside(now, &app.spec, Input::Turn { run, environment, revision, part }, out);
+                }
+                _ => self.input(now, id, Input::Turn { run, environment, revision, part: Part::Main }, out),
+            }
         }
+    }
+
+    /// Of each app the next instance whose successor waits: the instances of an app are reloaded one after another.
+    fn next_reloads(&self) -> Vec<(RunId, Id)> {
+        let mut next: BTreeMap<&AppName, Option<(RunId, Id)>> = BTreeMap::new();
+        for one in self.instances.values() {
+            match &one.beside {
+                None => {}
+                Some(Beside::Living(_)) => drop(next.insert(&one.app, None)),
+                Some(Beside::Awaited { .. }) => drop(next.entry(&one.app).or_insert(Some((one.last_run, one.id)))),
+            }
+        }
+        next.into_values().flatten().collect()
     }
 }

@@ -6,9 +6,12 @@ use super::action::{Action, Entry, Line, Order, Streak, To};
 use super::backoff::{self, UnplannedEnd};
 use super::cause::{self, Verdict};
 use super::clock::{Millis, Mono, Now, Wall};
-use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, RunNote, Sent, Why};
+use super::cron::{Calendar, Cron};
+use super::event::{Exit, ExitStatus, Facts, Grounds, Intent, Reached, RunNote, Sent, Signalled, Why};
 use super::name::{AppName, Id, RunId};
-use super::record::{Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
+use super::probe::{self, Finding, Health, Outcome};
+use super::record::{Actor, Cause, Crossing, Evidence, Memory, Next, NextAction, Record, SpawnFailure, Tally};
+use super::reload::Beside;
 use super::signature;
 use super::spec::{Env, KillMode, OomPolicy, Signal, Spec};
 use super::view::Status;
@@ -17,6 +20,9 @@ use std::sync::Arc;
 
 /// A process that SIGKILL did not end is in the kernel's hands; it is asked again this often.
 const KILL_AGAIN: Millis = Millis(1000);
+
+/// What was said while no daemon lived is heard within this time after one has begun.
+pub(super) const HEARING: Millis = Millis(1000);
 
 /// What people want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +44,24 @@ pub struct Run {
     pub spec: Arc<Spec>,
     /// The app's at its start.
     pub revision: u32,
+    /// The last signal that somebody asked stead to send to it.
+    pub signalled: Option<Signalled>,
+    pub part: Part,
+    pub reached: Reached,
+    /// While it is asked how it is.
+    pub health: Option<Health>,
+}
+
+/// What a run is to its instance. There are two runs at once during a reload only.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    Main,
+    /// Of a reload: it runs beside the main run until it is proven.
+    Successor {
+        why: Why,
+    },
+    /// Another run has taken its place.
+    Predecessor,
 }
 
 /// Where it is in its life; each phase carries its own facts.
@@ -48,11 +72,12 @@ pub enum Phase {
     Errored {
         reason: String,
     },
-    /// In backoff.
+    /// In backoff, or (`scheduled`) a job until its time.
     Waiting {
         until: Mono,
         shown: Wall,
         reason: String,
+        scheduled: bool,
     },
     /// Wants to start and waits for its turn.
     Queued,
@@ -60,6 +85,12 @@ pub enum Phase {
     Starting {
         run: Run,
         then: Option<Why>,
+    },
+    /// It runs, and has yet to say that it is ready (`until` then), or to be found well.
+    Readying {
+        run: Run,
+        pid: i32,
+        until: Option<Mono>,
     },
     Online {
         run: Run,
@@ -81,6 +112,34 @@ pub enum Phase {
         /// Somebody wants another run after this one: it follows whatever the policy says.
         again: bool,
     },
+}
+
+impl Phase {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match self {
+            Phase::Waiting { until, .. } => Some(*until),
+            Phase::Stopping { intent, .. } => Some(intent.kill_at),
+            Phase::Ending { kill_at, .. } => *kill_at,
+            Phase::Readying { until: Some(until), .. } => Some(*until),
+            Phase::Readying { run, until: None, .. } | Phase::Online { run, .. } => {
+                run.health.as_ref().and_then(Health::deadline)
+            }
+            Phase::Stopped | Phase::Errored { .. } | Phase::Queued | Phase::Starting { .. } => None,
+        }
+    }
+
+    /// The run that is in this phase.
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Phase::Starting { run, .. }
+            | Phase::Readying { run, .. }
+            | Phase::Online { run, .. }
+            | Phase::Stopping { run, .. }
+            | Phase::Ending { run, .. } => Some(run),
+            Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued => None,
+        }
+    }
 }
 
 /// What comes to an instance.
@@ -106,6 +165,7 @@ pub enum Input {
         run: RunId,
         environment: Arc<Env>,
         revision: u32,
+        part: Part,
     },
     Spawned {
         pid: i32,
@@ -114,6 +174,14 @@ pub enum Input {
     SpawnFailed {
         failure: SpawnFailure,
     },
+    /// It said that it is ready.
+    Ready,
+    /// How it answered its health check.
+    Probed {
+        outcome: Outcome,
+    },
+    /// Its health check is another one from now on.
+    CheckChanged,
     Exited {
         exit: Exit,
         left: u32,
@@ -138,12 +206,44 @@ pub struct Instance {
     pub name: String,
     pub want: Want,
     pub phase: Phase,
+    /// The other run of a reload.
+    pub beside: Option<Beside>,
     pub seq: u64,
     pub last_run: RunId,
     pub tally: Tally,
     pub streak: Streak,
     pub last: Option<Box<Record>>,
+    /// The next time of `cron_restart`, while it is wanted up.
+    pub alarm: Option<Alarm>,
+    /// The last time that came. The two clocks are read apart: by the wall it may be yet to come, and it comes once.
+    pub came: Option<Wall>,
+    /// Of the jitter.
+    pub seed: u64,
 }
+
+/// A time of `cron_restart` that is to come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alarm {
+    /// The line that it is of.
+    pub cron: Cron,
+    /// As the line says, without jitter.
+    pub at: Wall,
+    /// With jitter.
+    pub shown: Wall,
+    pub due: Mono,
+}
+
+/// What begins the reason of a job's wait for its time; a daemon that begins tells such a wait from a backoff by it.
+pub(super) const SCHEDULED: &str = "cron_restart ";
+
+/// A clock that is set back by less than this runs nothing a second time. As cron(8).
+const SET_BACK: i64 = 3 * 3_600_000;
+
+/// The clocks' readings differ by less. As above, of a run that a daemon before this one started.
+const APART: i64 = 10;
+
+/// A daemon that was not there at the time catches up for so long.
+const CATCH_UP: i64 = 60_000;
 
 impl Instance {
     #[must_use]
@@ -155,18 +255,36 @@ impl Instance {
             name,
             want,
             phase: Phase::Stopped,
+            beside: None,
             seq: 0,
             last_run: RunId(0),
             tally: Tally::default(),
             streak: Streak::default(),
             last: None,
+            alarm: None,
+            came: None,
+            seed: 0,
         }
     }
 
     /// Answers an input. `spec` is the app's present wish.
     pub fn handle(&mut self, now: Now, spec: &Arc<Spec>, input: Input, out: &mut Vec<Action>) {
+        self.tell_beside(now, spec, &input, out);
         let phase = std::mem::replace(&mut self.phase, Phase::Stopped);
-        self.phase = match (phase, input) {
+        self.phase = self.answer(now, spec, phase, input, out);
+        self.hand_over(now, spec, out);
+    }
+
+    /// The phase that follows: every phase answers every input.
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        spec: &Arc<Spec>,
+        phase: Phase,
+        input: Input,
+        out: &mut Vec<Action>,
+    ) -> Phase {
+        match (phase, input) {
             // Wishes, while nothing lives.
             (
                 Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued,
@@ -208,20 +326,22 @@ impl Instance {
                 Phase::Starting { run, then: then.or(Some(why)) }
             }
             (Phase::Starting { run, then }, Input::End { why }) => Phase::Starting { run, then: then.or(Some(why)) },
-            (phase @ Phase::Online { .. }, Input::Up) => {
+            (phase @ (Phase::Readying { .. } | Phase::Online { .. }), Input::Up) => {
                 self.want = Want::Up;
                 phase
             }
-            (Phase::Online { run, pid }, Input::Cycle { why }) => {
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::Cycle { why }) => {
                 self.want = Want::Up;
                 self.streak = Streak::default();
                 self.stop(now, run, pid, why, out)
             }
-            (Phase::Online { run, pid }, Input::Down { why, gone }) => {
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::Down { why, gone }) => {
                 self.want = down(gone);
                 self.stop(now, run, pid, why, out)
             }
-            (Phase::Online { run, pid }, Input::End { why }) => self.stop(now, run, pid, why, out),
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::End { why }) => {
+                self.stop(now, run, pid, why, out)
+            }
             (phase @ Phase::Stopping { .. }, Input::Up | Input::Cycle { .. }) => {
                 self.want = Want::Up;
                 self.streak = Streak::default();
@@ -239,9 +359,19 @@ impl Instance {
             (phase @ (Phase::Stopping { .. } | Phase::Ending { .. }), Input::End { .. }) => phase,
 
             // A turn.
-            (Phase::Queued, Input::Turn { run: id, environment, revision }) => {
-                self.begin(id, self.seq + 1);
-                let run = Run { id, seq: self.seq, started: now, spec: spec.clone(), revision };
+            (Phase::Queued, Input::Turn { run: id, environment, revision, part }) => {
+                self.begin(id, self.seq + 1, &part);
+                let run = Run {
+                    id,
+                    seq: self.seq,
+                    started: now,
+                    spec: spec.clone(),
+                    revision,
+                    signalled: None,
+                    part,
+                    reached: Reached::Spawned,
+                    health: None,
+                };
                 out.push(Action::Spawn(Box::new(Order {
                     run: id,
                     slot: self.slot,
@@ -257,7 +387,7 @@ impl Instance {
                 let run = Run { started: at, ..run };
                 self.write_start(&run, pid, out);
                 match then {
-                    None => Phase::Online { run, pid },
+                    None => on_trial(now, spec, run, pid, None),
                     Some(why) => self.stop(now, run, pid, why, out),
                 }
             }
@@ -268,6 +398,7 @@ impl Instance {
                     status: None,
                     at: now,
                     uptime: Millis(0),
+                    stood: Millis(0),
                     again: false,
                     left: 0,
                     memory: Memory::default(),
@@ -277,14 +408,32 @@ impl Instance {
                 };
                 self.conclude(spec, run, verdict, end, out)
             }
-            (Phase::Online { run, pid }, Input::OomKill) => match run.spec.allowance.oom_policy {
-                OomPolicy::Kill => self.stop(now, run, pid, Why::asked(Cause::OomKill, None), out),
-                OomPolicy::Continue => Phase::Online { run, pid },
-            },
-            (Phase::Online { run, pid }, Input::OverCap { crossing }) => {
+            (Phase::Readying { mut run, pid, until: Some(_) }, Input::Ready) => {
+                run.reached = Reached::Ready;
+                self.say_reached(&run, out);
+                ready(now, spec, run, pid)
+            }
+            (phase @ (Phase::Readying { until: None, .. } | Phase::Online { .. }), Input::Probed { outcome }) => {
+                self.probed(now, spec, phase, outcome, out)
+            }
+            (Phase::Readying { run, pid, until: None } | Phase::Online { run, pid }, Input::CheckChanged) => {
+                let phase = ready(now, spec, run, pid);
+                // What was online without a check stays so, and the next daemon is to know.
+                if let Phase::Online { run, .. } = &phase {
+                    self.say_reached(run, out);
+                }
+                phase
+            }
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::OomKill)
+                if run.spec.allowance.oom_policy == OomPolicy::Kill =>
+            {
+                self.stop(now, run, pid, Why::asked(Cause::OomKill, None), out)
+            }
+            (phase @ (Phase::Readying { .. } | Phase::Online { .. }), Input::OomKill) => phase,
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::OverCap { crossing }) => {
                 self.stop_over_cap(now, run, pid, crossing, out)
             }
-            (Phase::Online { run, pid }, Input::Exited { exit, left }) => {
+            (Phase::Readying { run, pid, .. } | Phase::Online { run, pid }, Input::Exited { exit, left }) => {
                 self.ending(now, run, pid, exit, Some(left), None, out)
             }
             (Phase::Stopping { run, pid, intent }, Input::Exited { exit, left }) => {
@@ -295,15 +444,30 @@ impl Instance {
                 // First cause sticks: a stop that was noted only after the death did not cause it.
                 let intent = intent.filter(|intent| intent.since <= exit.at.mono);
                 let crossing = intent.as_ref().and_then(|intent| intent.crossing.clone());
+                let patience = intent.as_ref().and_then(|intent| self.patience_ended(spec, &run, intent, &exit));
                 let why = intent.map(|intent| intent.why);
-                let mut verdict = cause::verdict(spec, why.as_ref(), &exit, uptime, &facts);
+                let why_is_ours = why.is_some();
+                let mut verdict = cause::verdict(spec, &run, why.as_ref(), &exit, &facts);
                 if let Some(crossing) = crossing.as_ref().filter(|_| verdict.cause == Cause::MemoryCap) {
                     verdict.summary.push_str(&cause::crossed(&run.spec, crossing));
                 }
+                verdict.summary.push_str(&patience.unwrap_or_default());
                 // In any other end a traceback in the log is no more than that: Python writes one when it is asked to end.
-                let exception = facts.exception.filter(|_| verdict.cause == Cause::ExitCode);
-                let signature = exception.as_ref().map(|one| signature::signature(&one.kind, &one.message));
+                let exception =
+                    facts.exception.map(|found| found.exception).filter(|_| verdict.cause == Cause::ExitCode);
+                let signature = exception
+                    .as_ref()
+                    .filter(|_| verdict.by_exception)
+                    .map(|one| signature::signature(&one.kind, &one.message));
+                let relieved = run.part == Part::Predecessor && verdict.cause == Cause::Reload;
                 let (actor, grounds) = why.map_or((None, None), |why| (why.actor, why.grounds));
+                if verdict.cause == Cause::StartTimeout {
+                    let limit = run.spec.readiness.listen_timeout;
+                    verdict.summary.push_str(&format!(" (no READY=1 within listen_timeout {limit})"));
+                }
+                if let (Cause::HealthCheck, Some(Grounds::Probe(answers))) = (verdict.cause, &grounds) {
+                    verdict.summary.push_str(&probe::last_words(answers).unwrap_or_default());
+                }
                 let (watch_path, probe) = match grounds {
                     None => (None, None),
                     Some(Grounds::WatchPath(path)) => (Some(path), None),
@@ -314,6 +478,7 @@ impl Instance {
                     status: Some(exit.status),
                     at: exit.at,
                     uptime,
+                    stood: if run.reached == Reached::Online { uptime } else { Millis(0) },
                     again,
                     // A daemon that took the run over after its end was not told how many it left.
                     left: left.max(facts.left),
@@ -324,7 +489,8 @@ impl Instance {
                         ..facts.memory
                     },
                     evidence: Evidence {
-                        stderr_tail: facts.stderr_tail,
+                        // The last lines are those of its successor, who writes into the same file.
+                        stderr_tail: if relieved { Vec::new() } else { facts.stderr_tail },
                         exception,
                         oom: facts.oom,
                         kernel_log: facts.kernel_log,
@@ -332,7 +498,14 @@ impl Instance {
                         cap_crossing: crossing.map(|crossing| *crossing),
                         watch_path,
                         probe,
-                        ..Evidence::default()
+                        spawn: None,
+                        sender: verdict.sender.clone(),
+                        stdout_tail: facts.stdout_tail,
+                        exit_meaning: verdict.exit_meaning.clone(),
+                        lock_holder: facts.lock_holder,
+                        // Those that stead itself ended tell nothing.
+                        children: if why_is_ours { Vec::new() } else { facts.children },
+                        hint: facts.hint,
                     },
                     signature,
                     actor,
@@ -341,9 +514,28 @@ impl Instance {
             }
 
             // Time.
-            (Phase::Waiting { until, .. }, Input::Due) if now.mono >= until => Phase::Queued,
+            (Phase::Online { run, pid }, Input::Due) if run.part == Part::Main && self.rings(now) => {
+                if spec.policy.autorestart {
+                    self.stop(now, run, pid, Why::asked(Cause::Cron, None), out)
+                } else {
+                    let text =
+                        "cron_restart: the run before is still at work; it is left to, and no other is started".into();
+                    out.push(Action::Report { instance: self.name.clone(), text });
+                    // Its health may be due at the same moment.
+                    self.answer(now, spec, Phase::Online { run, pid }, Input::Due, out)
+                }
+            }
+            (Phase::Waiting { until, scheduled, .. }, Input::Due) if now.mono >= until => {
+                if scheduled {
+                    self.came = self.alarm.take().map(|alarm| alarm.at);
+                }
+                Phase::Queued
+            }
             (Phase::Stopping { run, pid, mut intent }, Input::Due) => {
                 if now.mono >= intent.kill_at {
+                    if intent.sent == Sent::ReloadSignal {
+                        return self.send(now, run, pid, intent, out);
+                    }
                     intent.sent = Sent::SigKill;
                     intent.kill_at = now.mono + KILL_AGAIN;
                     self.signal(&run, Some(&intent), kill_target(&run), Signal::KILL, out);
@@ -360,13 +552,23 @@ impl Instance {
                 };
                 Phase::Ending { run, pid, exit, left, intent, kill_at, again }
             }
+            (Phase::Readying { run, pid, until: Some(until) }, Input::Due) if now.mono >= until => {
+                self.stop(now, run, pid, Why::asked(Cause::StartTimeout, None), out)
+            }
+            (Phase::Readying { mut run, pid, until }, Input::Due) => {
+                ask(now, spec, &mut run, out);
+                Phase::Readying { run, pid, until }
+            }
+            (Phase::Online { mut run, pid }, Input::Due) => {
+                ask(now, spec, &mut run, out);
+                Phase::Online { run, pid }
+            }
             (
                 phase @ (Phase::Stopped
                 | Phase::Errored { .. }
                 | Phase::Waiting { .. }
                 | Phase::Queued
-                | Phase::Starting { .. }
-                | Phase::Online { .. }),
+                | Phase::Starting { .. }),
                 Input::Due,
             ) => phase,
 
@@ -376,6 +578,7 @@ impl Instance {
                 | Phase::Errored { .. }
                 | Phase::Waiting { .. }
                 | Phase::Starting { .. }
+                | Phase::Readying { .. }
                 | Phase::Online { .. }
                 | Phase::Stopping { .. }
                 | Phase::Ending { .. }),
@@ -386,6 +589,7 @@ impl Instance {
                 | Phase::Errored { .. }
                 | Phase::Waiting { .. }
                 | Phase::Queued
+                | Phase::Readying { .. }
                 | Phase::Online { .. }
                 | Phase::Stopping { .. }
                 | Phase::Ending { .. }),
@@ -406,6 +610,7 @@ impl Instance {
                 | Phase::Waiting { .. }
                 | Phase::Queued
                 | Phase::Starting { .. }
+                | Phase::Readying { .. }
                 | Phase::Online { .. }
                 | Phase::Stopping { .. }),
                 Input::Finished { .. },
@@ -420,39 +625,120 @@ impl Instance {
                 | Phase::Ending { .. }),
                 Input::OverCap { .. } | Input::OomKill,
             ) => phase,
+            (
+                phase @ (Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Queued
+                | Phase::Starting { .. }
+                | Phase::Readying { until: None, .. }
+                | Phase::Online { .. }
+                | Phase::Stopping { .. }
+                | Phase::Ending { .. }),
+                Input::Ready,
+            ) => phase,
+            (
+                phase @ (Phase::Stopped
+                | Phase::Errored { .. }
+                | Phase::Waiting { .. }
+                | Phase::Queued
+                | Phase::Starting { .. }
+                | Phase::Readying { until: Some(_), .. }
+                | Phase::Stopping { .. }
+                | Phase::Ending { .. }),
+                Input::Probed { .. } | Input::CheckChanged,
+            ) => phase,
+        }
+    }
+
+    /// Sees to it that the alarm is that of the present wish. `since`: times up to it are over; `None`: as far as is known here.
+    pub(super) fn arm(&mut self, now: Now, spec: &Spec, calendar: Calendar, since: Option<Wall>) {
+        let policy = &spec.policy;
+        // A job that is done and now has times waits for them; one that has lost its times waits no more.
+        match (&self.phase, self.want, policy.schedule()) {
+            (Phase::Stopped, Want::Up, Some(cron)) => {
+                let reason = format!("{SCHEDULED}{cron}");
+                self.phase = Phase::Waiting { until: Mono(u64::MAX), shown: Wall(i64::MAX), reason, scheduled: true };
+            }
+            (Phase::Waiting { scheduled: true, .. }, _, None) => self.phase = Phase::Stopped,
+            _ => {}
+        }
+        let cron = policy.cron_restart.as_ref().filter(|_| self.want == Want::Up);
+        let Some(cron) = cron.filter(|_| !matches!(self.phase, Phase::Stopped | Phase::Errored { .. })) else {
+            self.alarm = None;
+            return;
         };
+        let rings = matches!(self.phase, Phase::Online { .. } | Phase::Waiting { scheduled: true, .. });
+        let stands = |alarm: &Alarm| alarm.cron == *cron && (rings || alarm.due > now.mono) && since.is_none();
+        if !self.alarm.as_ref().is_some_and(stands) {
+            self.alarm = (calendar.0)(cron, since.unwrap_or_else(|| self.not_again(now))).map(|at| {
+                let jitter = backoff::jitter(self.seed, at.0.unsigned_abs() ^ u64::from(self.id.0), policy.jitter);
+                let wait = u64::try_from(at.0.saturating_sub(now.wall.0)).unwrap_or(0);
+                // Of a time that is already over the jitter may be over too.
+                let late = u64::try_from(now.wall.0.saturating_sub(at.0)).unwrap_or(0);
+                let due = now.mono + Millis(wait + jitter.0.saturating_sub(late));
+                Alarm { cron: cron.clone(), at, shown: Wall(at.0.saturating_add_unsigned(jitter.0)), due }
+            });
+        }
+        if let (Phase::Waiting { until, shown, reason, scheduled: true }, Some(alarm)) = (&mut self.phase, &self.alarm)
+        {
+            *until = alarm.due;
+            *shown = alarm.shown;
+            *reason = format!("{SCHEDULED}{cron}");
+        }
+    }
+
+    /// The wall clock was set: a time that it went over comes now, once; any other is looked for anew.
+    pub(super) fn clock_set(&mut self, now: Now, spec: &Spec, calendar: Calendar) {
+        let Some(alarm) = self.alarm.take() else { return };
+        let since = if alarm.at <= now.wall { Wall(alarm.at.0 - 1) } else { self.not_again(now) };
+        self.arm(now, spec, calendar, Some(since));
+    }
+
+    /// Arms after a time in which no daemon was there.
+    pub(super) fn catch_up(&mut self, now: Now, spec: &Spec, calendar: Calendar) {
+        let missed = now.wall.0.saturating_sub(CATCH_UP).saturating_sub_unsigned(spec.policy.jitter.0);
+        let since = self.last_start().map_or(now.wall, |last| Wall((last.0 + APART).max(missed)));
+        self.arm(now, spec, calendar, Some(since));
+    }
+
+    /// From when on a time is looked for: what came already comes again only where the clock was set back far.
+    fn not_again(&self, now: Now) -> Wall {
+        let last = self.came.max(self.last_start()).unwrap_or(now.wall);
+        if last.0 - now.wall.0 < SET_BACK { last.max(now.wall) } else { now.wall }
+    }
+
+    /// The last run's start.
+    fn last_start(&self) -> Option<Wall> {
+        let recorded = self.last.as_ref().and_then(|record| record.started_at);
+        self.run().map(|run| run.started.wall).or(recorded)
+    }
+
+    /// Takes the alarm if its time has come.
+    fn rings(&mut self, now: Now) -> bool {
+        let came = self.alarm.take_if(|alarm| alarm.due <= now.mono).map(|alarm| alarm.at);
+        self.came = came.or(self.came);
+        came.is_some()
     }
 
     /// When it next has something to do by itself.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        match &self.phase {
-            Phase::Waiting { until, .. } => Some(*until),
-            Phase::Stopping { intent, .. } => Some(intent.kill_at),
-            Phase::Ending { kill_at, .. } => *kill_at,
-            Phase::Stopped | Phase::Errored { .. } | Phase::Queued | Phase::Starting { .. } | Phase::Online { .. } => {
-                None
-            }
-        }
+        let alarm = self.alarm.as_ref().filter(|_| matches!(self.phase, Phase::Online { .. })).map(|alarm| alarm.due);
+        self.phase.deadline().into_iter().chain(self.beside_deadline()).chain(alarm).min()
     }
 
-    /// The run that lives, from the asking for its spawn to its record.
+    /// The run that lives, from the asking for its spawn to its record; of a reload, the one that counts.
     #[must_use]
     pub fn run(&self) -> Option<&Run> {
-        match &self.phase {
-            Phase::Starting { run, .. }
-            | Phase::Online { run, .. }
-            | Phase::Stopping { run, .. }
-            | Phase::Ending { run, .. } => Some(run),
-            Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued => None,
-        }
+        self.phase.run()
     }
 
     /// The main process, while it lives.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         match &self.phase {
-            Phase::Online { pid, .. } | Phase::Stopping { pid, .. } => Some(*pid),
+            Phase::Readying { pid, .. } | Phase::Online { pid, .. } | Phase::Stopping { pid, .. } => Some(*pid),
             Phase::Stopped
             | Phase::Errored { .. }
             | Phase::Waiting { .. }
@@ -468,7 +754,9 @@ impl Instance {
             Phase::Stopped => Status::Stopped,
             Phase::Errored { .. } => Status::Errored,
             Phase::Waiting { .. } => Status::Waiting,
-            Phase::Queued | Phase::Starting { .. } => Status::Launching,
+            // Its end is wished, and waits for that of its dependents.
+            Phase::Readying { .. } | Phase::Online { .. } if self.want != Want::Up => Status::Stopping,
+            Phase::Queued | Phase::Starting { .. } | Phase::Readying { .. } => Status::Launching,
             Phase::Online { .. } => Status::Online,
             Phase::Stopping { .. } | Phase::Ending { .. } => Status::Stopping,
         }
@@ -482,6 +770,7 @@ impl Instance {
             id: self.id,
             run,
             seq,
+            later: (self.last_run > run).then_some((self.last_run, self.seq)),
             tally: self.tally.clone(),
             streak: self.streak.clone(),
             entry,
@@ -493,10 +782,10 @@ impl Instance {
     }
 
     /// A run is begun; one that follows another is a restart.
-    pub(super) fn begin(&mut self, run: RunId, seq: u64) {
+    pub(super) fn begin(&mut self, run: RunId, seq: u64, part: &Part) {
         if self.last_run > RunId(0) {
             self.tally.restarts += 1;
-            if self.last.as_ref().is_some_and(|record| !record.planned) {
+            if *part == Part::Main && self.last.as_ref().is_some_and(|record| !record.planned) {
                 self.tally.restarts_unplanned += 1;
             }
         }
@@ -522,7 +811,11 @@ impl Instance {
             memory: Memory { cap_bytes: run.spec.max_memory_restart.map(|bytes| bytes.0), ..Memory::default() },
             evidence: Evidence::default(),
             next: match self.want {
-                Want::Up => Next { action: NextAction::Restart, delay_ms: Some(Millis(0)), reason: "wanted up".into() },
+                Want::Up => self.at_its_time(&run.spec, now.mono).unwrap_or(Next {
+                    action: NextAction::Restart,
+                    delay_ms: Some(Millis(0)),
+                    reason: "wanted up".into(),
+                }),
                 Want::Down | Want::Gone => {
                     Next { action: NextAction::Stop, delay_ms: None, reason: "wanted down".into() }
                 }
@@ -536,6 +829,36 @@ impl Instance {
         let kill_at = now.mono + run.spec.stop.kill_timeout;
         let intent = Intent { why, since: now.mono, kill_at, sent: Sent::Nothing, crossing: None };
         self.note_and_send(now, run, pid, intent, out)
+    }
+
+    /// An answer of its health check; the phase is one that asks for it.
+    fn probed(&self, now: Now, spec: &Spec, phase: Phase, outcome: Outcome, out: &mut Vec<Action>) -> Phase {
+        let (Phase::Readying { mut run, pid, .. } | Phase::Online { mut run, pid }) = phase else { return phase };
+        let online = run.reached == Reached::Online;
+        let finding = match (&mut run.health, &spec.readiness.health_check) {
+            (Some(health), Some(check)) => health.answered(now, run.started.mono, check, outcome),
+            (Some(_), None) | (None, Some(_) | None) => Finding::Nothing,
+        };
+        match finding {
+            Finding::Ill => {
+                let check = spec.readiness.health_check.as_ref();
+                let answers = run.health.as_ref().zip(check).map(|(health, check)| health.evidence(check));
+                let why = Why { grounds: answers.map(Grounds::Probe), ..Why::asked(Cause::HealthCheck, None) };
+                self.stop(now, run, pid, why, out)
+            }
+            Finding::Proven if !online => {
+                run.reached = Reached::Online;
+                self.say_reached(&run, out);
+                Phase::Online { run, pid }
+            }
+            Finding::Proven | Finding::Nothing if online => Phase::Online { run, pid },
+            Finding::Proven | Finding::Nothing => Phase::Readying { run, pid, until: None },
+        }
+    }
+
+    /// How far a run has come is for the next daemon to know.
+    fn say_reached(&self, run: &Run, out: &mut Vec<Action>) {
+        out.push(Action::Note { run: run.id, note: self.note(run, None) });
     }
 
     /// Ends a run for its memory, and keeps what was seen.
@@ -566,6 +889,26 @@ impl Instance {
         Phase::Stopping { run, pid, intent }
     }
 
+    /// Sends a signal for somebody to the main process. It is noted before, for it may end the run; `false`: nothing lives.
+    pub(super) fn send_for(&mut self, now: Now, signal: Signal, actor: &Actor, out: &mut Vec<Action>) -> bool {
+        let signalled = Some(Signalled { signal, at: now.mono, actor: actor.clone() });
+        let (run, intent) = match &mut self.phase {
+            Phase::Readying { run, .. } | Phase::Online { run, .. } => (run, None),
+            Phase::Stopping { run, intent, .. } => (run, Some(intent.clone())),
+            Phase::Stopped
+            | Phase::Errored { .. }
+            | Phase::Waiting { .. }
+            | Phase::Queued
+            | Phase::Starting { .. }
+            | Phase::Ending { .. } => return false,
+        };
+        run.signalled = signalled;
+        let run = run.clone();
+        out.push(Action::Note { run: run.id, note: self.note(&run, intent) });
+        out.push(Action::Signal { run: run.id, to: To::Main, signal });
+        true
+    }
+
     /// The main process ended: see to what it left; `None`: nobody has looked yet, the signals find nobody or those who have to go.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn ending(
@@ -584,7 +927,7 @@ impl Instance {
             (_, KillMode::Main, _) => None,
             _ if left == Some(0) => None,
             (Some(intent), KillMode::Tree, Sent::KillSignal) => Some(intent.kill_at),
-            (_, KillMode::Tree | KillMode::Mixed, Sent::Nothing) => {
+            (_, KillMode::Tree | KillMode::Mixed, Sent::Nothing | Sent::ReloadSignal) => {
                 self.signal(&run, None, To::Tree, stop.kill_signal, out);
                 Some(now.mono + stop.kill_timeout)
             }
@@ -605,7 +948,7 @@ impl Instance {
     /// Writes the record and goes on as the policy says.
     fn conclude(&mut self, spec: &Arc<Spec>, run: Run, verdict: Verdict, end: Ended, out: &mut Vec<Action>) -> Phase {
         let cause = verdict.cause;
-        let next = self.decide(spec, &verdict, &end);
+        let next = self.decide(spec, &run, &verdict, &end);
         let record = Record {
             run: format!("{}#{}", self.name, run.seq),
             instance: self.name.clone(),
@@ -633,25 +976,29 @@ impl Instance {
         self.write_end(&run, end.at.mono, record, out);
         out.push(Action::Forget { run: run.id });
         match next.action {
-            NextAction::Restart if cause == Cause::Shutdown => Phase::Queued,
+            NextAction::Restart if cause == Cause::Shutdown && next.delay_ms.is_none() => Phase::Queued,
             NextAction::Restart => match next.delay_ms.unwrap_or_default() {
                 Millis(0) => Phase::Queued,
                 delay => Phase::Waiting {
                     until: end.at.mono + delay,
                     shown: Wall(end.at.wall.0.saturating_add_unsigned(delay.0)),
+                    scheduled: next.reason.starts_with(SCHEDULED),
                     reason: next.reason,
                 },
             },
-            NextAction::Stop | NextAction::Delete => Phase::Stopped,
+            NextAction::Stop | NextAction::Delete | NextAction::RunsOn => Phase::Stopped,
             NextAction::GiveUp => Phase::Errored { reason: next.reason },
         }
     }
 
     /// What follows, from the wish first, then from the policy.
-    fn decide(&mut self, spec: &Arc<Spec>, verdict: &Verdict, end: &Ended) -> Next {
+    fn decide(&mut self, spec: &Arc<Spec>, run: &Run, verdict: &Verdict, end: &Ended) -> Next {
         let plain = |action, delay_ms, reason: &str| Next { action, delay_ms, reason: reason.to_owned() };
+        if run.part != Part::Main && self.want == Want::Up {
+            return self.other_stays(run);
+        }
         // A run that lived long proves the app well, however it ended.
-        if backoff::is_stable(&spec.policy, end.uptime) {
+        if backoff::is_stable(&spec.policy, end.stood) {
             self.streak.short = 0;
             self.streak.delay = None;
         }
@@ -661,14 +1008,16 @@ impl Instance {
             Want::Up if end.again => return plain(NextAction::Restart, Some(Millis(0)), "asked for"),
             Want::Up => {}
         }
+        // A job has its times, however it ends.
+        let scheduled = self.at_its_time(spec, end.at.mono);
         match verdict.cause {
-            Cause::Shutdown => plain(NextAction::Restart, None, "starts again with stead"),
+            Cause::Shutdown => scheduled.unwrap_or_else(|| plain(NextAction::Restart, None, "starts again with stead")),
             Cause::Manual | Cause::Reload | Cause::ConfigChange | Cause::Cron | Cause::Watch => {
                 plain(NextAction::Restart, Some(Millis(0)), "asked for")
             }
             Cause::Success if verdict.planned => {
                 let by = if spec.policy.autorestart { "stop_exit_codes" } else { "done, and autorestart is false" };
-                plain(NextAction::Stop, None, by)
+                scheduled.unwrap_or_else(|| plain(NextAction::Stop, None, by))
             }
             Cause::Success
             | Cause::ExitCode
@@ -680,12 +1029,27 @@ impl Instance {
             | Cause::HealthCheck
             | Cause::StartTimeout
             | Cause::SpawnFailed
-            | Cause::Lost => backoff::after(
-                &spec.policy,
-                &mut self.streak,
-                UnplannedEnd { status: end.status, uptime: end.uptime, at: end.at.mono },
-            ),
+            | Cause::Lost => {
+                let ended =
+                    UnplannedEnd { cause: verdict.cause, status: end.status, uptime: end.stood, at: end.at.mono };
+                let next = backoff::after(&spec.policy, &mut self.streak, ended);
+                match (next.action, next.delay_ms) {
+                    (NextAction::Stop, _) => scheduled.unwrap_or(next),
+                    (NextAction::Restart, Some(delay)) => {
+                        let more = backoff::jitter(self.seed, self.last_run.0, spec.policy.jitter);
+                        Next { delay_ms: Some(Millis(delay.0 + more.0)), ..next }
+                    }
+                    _ => next,
+                }
+            }
         }
+    }
+
+    /// What follows the end of a job that runs by the clock.
+    fn at_its_time(&self, spec: &Spec, ended: Mono) -> Option<Next> {
+        let (cron, alarm) = spec.policy.schedule().zip(self.alarm.as_ref())?;
+        let delay_ms = Some(alarm.due - ended);
+        Some(Next { action: NextAction::Restart, delay_ms, reason: format!("{SCHEDULED}{cron}") })
     }
 
     fn write_end(&mut self, run: &Run, at: Mono, record: Record, out: &mut Vec<Action>) {
@@ -706,7 +1070,7 @@ impl Instance {
         out.push(Action::Signal { run: run.id, to, signal });
     }
 
-    fn note(&self, run: &Run, intent: Option<Intent>) -> RunNote {
+    pub(super) fn note(&self, run: &Run, intent: Option<Intent>) -> RunNote {
         RunNote {
             id: self.id,
             app: self.app.to_string(),
@@ -714,6 +1078,12 @@ impl Instance {
             seq: run.seq,
             revision: run.revision,
             intent,
+            signalled: run.signalled.clone(),
+            reload: match &run.part {
+                Part::Successor { why } => Some(why.clone()),
+                Part::Main | Part::Predecessor => None,
+            },
+            reached: run.reached,
         }
     }
 }
@@ -724,12 +1094,14 @@ struct Ended {
     status: Option<ExitStatus>,
     at: Now,
     uptime: Millis,
+    /// Of that, what the policy counts: one that was never online did not live at all.
+    stood: Millis,
     again: bool,
     left: u32,
     memory: Memory,
     evidence: Evidence,
     signature: Option<String>,
-    actor: Option<super::record::Actor>,
+    actor: Option<Actor>,
 }
 
 /// A record that holds a verdict and is else to be filled.
@@ -754,6 +1126,35 @@ fn with(verdict: Verdict) -> Record {
         evidence: Evidence::default(),
         left_behind: 0,
         next: Next { action: NextAction::Stop, delay_ms: None, reason: String::new() },
+    }
+}
+
+/// A run that has been spawned: online, or on its way there. `heard`: by when what it said before would have been heard.
+pub(super) fn on_trial(now: Now, spec: &Spec, mut run: Run, pid: i32, heard: Option<Mono>) -> Phase {
+    if run.spec.readiness.wait_ready && run.reached == Reached::Spawned {
+        let until = run.started.mono + spec.readiness.listen_timeout;
+        return Phase::Readying { run, pid, until: Some(heard.map_or(until, |heard| until.max(heard))) };
+    }
+    run.reached = run.reached.max(Reached::Ready);
+    ready(now, spec, run, pid)
+}
+
+/// A run of which nothing more is to be said by itself: its health is still to be seen, where it has a check.
+fn ready(now: Now, spec: &Spec, mut run: Run, pid: i32) -> Phase {
+    let online = run.reached == Reached::Online;
+    let check = spec.readiness.health_check.as_ref();
+    run.health = check.map(|_| Health::new(now.mono, run.started.mono, online));
+    if run.health.is_some() && !online {
+        return Phase::Readying { run, pid, until: None };
+    }
+    run.reached = Reached::Online;
+    Phase::Online { run, pid }
+}
+
+/// Asks how it is, if it is time to.
+fn ask(now: Now, spec: &Arc<Spec>, run: &mut Run, out: &mut Vec<Action>) {
+    if run.health.as_mut().is_some_and(|health| health.ask(now.mono)) {
+        out.push(Action::Probe { run: run.id, spec: spec.clone() });
     }
 }
 

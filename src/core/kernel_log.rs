@@ -29,6 +29,14 @@ pub enum Constraint {
     Nodes,
 }
 
+/// A process that the CPU refused to go on with: what a kernel says of it where `debug.exception-trace` is set, as it is by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub at_usec: u64,
+    /// Of the thread, in the pid namespace of the init process.
+    pub tid: i32,
+}
+
 /// The kernel's facility is 0; what a process writes into /dev/kmsg always has another, so it can't be taken for the kernel's word.
 const KERNEL_PRIORITIES: u32 = 8;
 
@@ -39,14 +47,55 @@ const NAME: usize = 15;
 /// of something else.
 #[must_use]
 pub fn oom_line(record: &str) -> Option<OomLine> {
+    let (head, text) = split(record)?;
+    let at_usec = head.by_kernel.then_some(head.at_usec)?;
+    oom_kill(text, at_usec).or_else(|| killed_process(text, at_usec))
+}
+
+/// Reads `python3[7]: segfault at 0 ip …` and `traps: a.out[7] general protection fault ip:…` (arch/x86/mm/fault.c, kernel/traps.c).
+#[must_use]
+pub fn fault(record: &str) -> Option<Fault> {
+    let (head, text) = split(record)?;
+    let at = ["]: segfault at ", "] general protection", "] trap "].iter().find_map(|words| text.find(words))?;
+    let (_, tid) = text[..at].rsplit_once('[')?;
+    let tid = tid.parse().ok().filter(|tid| *tid > 0)?;
+    head.by_kernel.then_some(Fault { at_usec: head.at_usec, tid })
+}
+
+/// Whom earlyoom says that it signals: `earlyoom[12]: sending SIGTERM to process 7 uid 0 "python3": …`, in older versions `Killing process
+/// 7 python3` (its `kill.c`). A line of syslog or of /dev/kmsg; anybody who may write there can claim as much.
+#[must_use]
+pub fn earlyoom_victim(line: &str) -> Option<i32> {
+    let (_, said) = line.split_once("earlyoom")?;
+    let said = said.split_once(": ")?.1;
+    let rest = match said.strip_prefix("sending SIG") {
+        Some(rest) => rest.split_once(" to process ")?.1,
+        None => said.strip_prefix("Killing process ")?,
+    };
+    rest.split(' ').next()?.parse().ok().filter(|pid| *pid > 0)
+}
+
+/// When a record was written, in microseconds of the kernel's log clock.
+#[must_use]
+pub fn written_at(record: &str) -> Option<u64> {
+    split(record).map(|(head, _)| head.at_usec)
+}
+
+struct Head {
+    by_kernel: bool,
+    at_usec: u64,
+}
+
+/// The head of a record, and the first line of its text.
+fn split(record: &str) -> Option<(Head, &str)> {
     let (head, text) = record.split_once(';')?;
     let text = text.lines().next()?;
     let mut head = head.split(',');
-    head.next()?.parse::<u32>().ok().filter(|priority| *priority < KERNEL_PRIORITIES)?;
+    let by_kernel = head.next()?.parse::<u32>().ok()? < KERNEL_PRIORITIES;
     head.next()?.parse::<u64>().ok()?;
     let at_usec = head.next()?.parse().ok()?;
     head.next()?;
-    oom_kill(text, at_usec).or_else(|| killed_process(text, at_usec))
+    Some((Head { by_kernel, at_usec }, text))
 }
 
 /// `oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/a,task_memcg=/a/b,task=python3,pid=7,uid=0`;
@@ -231,6 +280,38 @@ mod tests {
         }
         let huge = KILLED.replace("anon-rss:55808kB", "anon-rss:18446744073709551615kB");
         assert_eq!(oom_line(&huge).unwrap().anon_rss_bytes, None);
+    }
+
+    #[test]
+    fn a_fault_is_the_kernels_word_alone() {
+        let crash = "6,9,77,-;python3[4711]: segfault at 0 ip 00007f2b sp 00007ffd error 4 in libc.so.6[7f2b+155000] likely on CPU 1";
+        assert_eq!(fault(crash), Some(Fault { at_usec: 77, tid: 4711 }));
+        let trap = "6,9,78,-;traps: a [b][12] general protection fault ip:55d1 sp:7ffd error:0 in a[55d1+1000]";
+        assert_eq!(fault(trap), Some(Fault { at_usec: 78, tid: 12 }));
+        for other in [
+            "14,9,77,-;python3[4711]: segfault at 0 ip 0",
+            "6,9,77,-;python3[x]: segfault at 0",
+            "6,9,77,-;]: segfault at 0",
+            "6,9,77,-;eth0: link up",
+        ] {
+            assert_eq!(fault(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn earlyoom_names_its_victim_wherever_it_writes() {
+        for line in [
+            "sys earlyoom[812]: sending SIGTERM to process 4711 uid 1000 \"python3\": oom_score 800, VmRSS 600 MiB",
+            "12,901,99,-;earlyoom: sending SIGKILL to process 4711 uid 0 \"git\": badness 900",
+            "Nov 24 10:00:00 host earlyoom[1]: Killing process 4711 git",
+        ] {
+            assert_eq!(earlyoom_victim(line), Some(4711), "{line}");
+        }
+        for line in
+            ["earlyoom: mem avail: 1 of 2", "x: sending SIGTERM to process 4711", "earlyoom: Killing process ", ""]
+        {
+            assert_eq!(earlyoom_victim(line), None, "{line}");
+        }
     }
 
     proptest! {

@@ -1,6 +1,8 @@
 //! The fact that stays: what is known about the end of a run. Its JSON form is the contract of `stead why --json`.
 
 use super::clock::{Millis, Wall};
+use super::exit_code::Meaning;
+use super::name::nearest;
 use super::spec::Signal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,6 +31,51 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Those that nobody wished.
+    pub const UNPLANNED: [Cause; 11] = [
+        Cause::Success,
+        Cause::ExitCode,
+        Cause::Signal,
+        Cause::CoreDump,
+        Cause::MemoryCap,
+        Cause::OomKill,
+        Cause::OomKillHost,
+        Cause::HealthCheck,
+        Cause::StartTimeout,
+        Cause::SpawnFailed,
+        Cause::Lost,
+    ];
+
+    pub const ALL: [Cause; 17] = [
+        Cause::Success,
+        Cause::ExitCode,
+        Cause::Signal,
+        Cause::CoreDump,
+        Cause::MemoryCap,
+        Cause::OomKill,
+        Cause::OomKillHost,
+        Cause::HealthCheck,
+        Cause::StartTimeout,
+        Cause::SpawnFailed,
+        Cause::Lost,
+        Cause::Manual,
+        Cause::Reload,
+        Cause::ConfigChange,
+        Cause::Cron,
+        Cause::Watch,
+        Cause::Shutdown,
+    ];
+
+    /// The cause of that word; `_` is as good as `-`.
+    ///
+    /// # Errors
+    /// The nearest word, where one is near.
+    pub fn parse(text: &str) -> Result<Cause, Option<&'static str>> {
+        let word = text.trim().to_ascii_lowercase().replace('_', "-");
+        let found = Cause::ALL.into_iter().find(|cause| cause.word() == word);
+        found.ok_or_else(|| nearest(&word, Cause::ALL.map(Cause::word)))
+    }
+
     /// The word in JSON and on the screen.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -121,7 +168,23 @@ pub struct Evidence {
     pub probe: Option<serde_json::Value>,
     pub watch_path: Option<String>,
     pub spawn: Option<SpawnFailure>,
+    /// Who sent the signal, where somebody says so: `stead signal`, or the log of a killer for want of memory.
     pub sender: Option<Actor>,
+    /// The last lines of the run's stdout, oldest first; empty where it goes to the file of stderr.
+    #[serde(default)]
+    pub stdout_tail: Vec<String>,
+    /// What the exit code means by custom.
+    #[serde(default)]
+    pub exit_meaning: Option<Meaning>,
+    /// Who held the lock where the run said that its database was locked.
+    #[serde(default)]
+    pub lock_holder: Option<LockHolder>,
+    /// Processes of the tree, orphans of it, that ended badly before the main process did; the newest last.
+    #[serde(default)]
+    pub children: Vec<ChildEnd>,
+    /// What the log says of a wait that was in vain.
+    #[serde(default)]
+    pub hint: Option<String>,
     /// When the tree's memory crossed its cap.
     #[serde(default)]
     pub cap_crossed_at: Option<Wall>,
@@ -161,6 +224,30 @@ pub struct Exception {
     pub location: Option<String>,
 }
 
+/// A process that was seen to hold a lock on a database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockHolder {
+    pub pid: i32,
+    /// The command line.
+    pub command: Option<String>,
+    /// The instance that it belongs to, where it is one of ours.
+    pub instance: Option<String>,
+    /// The database.
+    pub path: String,
+    pub seen_at: Wall,
+}
+
+/// The end of a process that lost its parent and was reaped by the keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildEnd {
+    pub pid: i32,
+    /// At most 15 bytes, as in /proc/PID/comm.
+    pub name: String,
+    pub exit_code: Option<i32>,
+    pub signal: Option<Signal>,
+    pub ended_at: Wall,
+}
+
 /// Numbers of kills by the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Oom {
@@ -193,6 +280,22 @@ pub enum NextAction {
     Stop,
     GiveUp,
     Delete,
+    /// It was one of the two runs of a reload, and the other one stays.
+    RunsOn,
+}
+
+impl NextAction {
+    /// The word in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            NextAction::Restart => "restart",
+            NextAction::Stop => "stop",
+            NextAction::GiveUp => "give-up",
+            NextAction::Delete => "delete",
+            NextAction::RunsOn => "runs-on",
+        }
+    }
 }
 
 /// What has been counted since the last `reset`. It is written with every line of the journal, so that the last line is enough.
@@ -287,5 +390,39 @@ impl Tally {
         sum.by_cause = rows.into_values().collect();
         sum.by_cause.sort_by_key(|row| std::cmp::Reverse((row.count, row.last_at)));
         sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_known_by_its_word() {
+        for (at, cause) in Cause::ALL.into_iter().enumerate() {
+            assert_eq!(cause as usize, at, "ALL is whole, and in order");
+            assert_eq!(Cause::parse(cause.word()), Ok(cause));
+            assert_eq!(serde_json::to_value(cause).unwrap(), cause.word());
+        }
+        assert_eq!(Cause::Shutdown as usize + 1, Cause::ALL.len());
+        assert_eq!(Cause::parse("OOM_KILL"), Ok(Cause::OomKill));
+        assert_eq!(Cause::parse("oomkill"), Err(Some("oom-kill")));
+        assert_eq!(Cause::parse("memory-cpa"), Err(Some("memory-cap")));
+        assert_eq!(Cause::parse("zzz"), Err(None));
+    }
+
+    #[test]
+    fn every_cause_has_a_section_in_its_page() {
+        let page = include_str!("../../docs/causes.md");
+        for cause in Cause::ALL {
+            let title = format!("\n### `{}`\n", cause.word());
+            let section = page.split_once(&title).map(|(_, rest)| rest.split("\n#").next().unwrap_or_default());
+            let section = section.unwrap_or_else(|| panic!("docs/causes.md has no section {}", cause.word()));
+            for part in ["**Certain:**", "**Do:**"] {
+                assert!(section.contains(part), "{} says nothing under {part}", cause.word());
+            }
+        }
+        let sections = page.lines().filter(|line| line.starts_with("### ")).count();
+        assert_eq!(sections, Cause::ALL.len(), "a section of a cause that is none");
     }
 }

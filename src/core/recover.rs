@@ -5,17 +5,20 @@ use super::action::{Action, Entry, Line, Streak};
 use super::ask::ending;
 use super::clock::{Millis, Mono, Now, Wall};
 use super::command::{Change, ChangeKind, Failure, Reply};
-use super::event::{Exit, RunNote, Sent, Why};
+use super::cron::Calendar;
+use super::event::{Exit, Reached, RunNote, Sent, Why};
 use super::fleet::{App, Fleet};
 use super::health::Rules;
-use super::instance::{Input, Instance, Phase, Run, Want};
+use super::instance::{HEARING, Input, Instance, Part, Phase, Run, SCHEDULED, Want, on_trial};
 use super::name::{AppName, Id, RunId, Ticket};
 use super::notify::Notifier;
 use super::record::{Cause, Next, NextAction, SpawnFailure};
+use super::reload::Beside;
 use super::spec::{Env, Policy, Spec};
 use super::wait::{Goal, Wait};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Version of `state.json` and `saved.json`.
@@ -48,6 +51,8 @@ pub struct WantedApp {
     pub count: u32,
     pub revision: u32,
     pub created_at: Wall,
+    #[serde(default)]
+    pub file: Option<PathBuf>,
     pub instances: Vec<WantedInstance>,
 }
 
@@ -85,16 +90,23 @@ pub struct Found {
     pub highest_run: RunId,
     pub held: Vec<Held>,
     pub tails: BTreeMap<Id, Tail>,
+    pub calendar: Calendar,
 }
 
 /// The end of an instance's journal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tail {
     pub last: Line,
-    /// The newest end, be it before a reset: what follows it is still to be done.
+    /// The newest run, and its number.
+    pub newest: (RunId, u64),
+    /// The newest end, be it before a reset.
     pub last_end: Option<Line>,
-    /// A start without an end, be it before a reset.
-    pub open: Option<Line>,
+    /// The end that says what follows, be it before a reset; nothing where somebody asked for a run since.
+    pub to_follow: Option<Line>,
+    /// Starts without an end, be they before a reset: two during a reload.
+    pub open: Vec<Line>,
+    /// The runs that have their end written.
+    pub ended: BTreeSet<RunId>,
 }
 
 /// The end of every instance's journal, from its lines in the order of writing. By id: a name may be given again.
@@ -102,14 +114,32 @@ pub struct Tail {
 pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
     let mut tails: BTreeMap<Id, Tail> = BTreeMap::new();
     for line in lines {
-        let (last_end, open) = match (&line.entry, tails.remove(&line.id)) {
-            (Entry::End { .. }, _) => (Some(line.clone()), None),
-            (Entry::Start { .. }, before) => (before.and_then(|tail| tail.last_end), Some(line.clone())),
-            (Entry::Reset { .. } | Entry::Asked { .. }, before) => {
-                before.map_or((None, None), |tail| (tail.last_end, tail.open))
+        let tail = tails.entry(line.id).or_insert_with(|| Tail {
+            last: line.clone(),
+            newest: (RunId(0), 0),
+            last_end: None,
+            to_follow: None,
+            open: Vec::new(),
+            ended: BTreeSet::new(),
+        });
+        tail.newest = tail.newest.max(line.later.unwrap_or((line.run, line.seq)));
+        match &line.entry {
+            Entry::Start { .. } => {
+                tail.open.retain(|open| open.run != line.run);
+                tail.open.push(line.clone());
             }
-        };
-        tails.insert(line.id, Tail { last: line, last_end, open });
+            Entry::End { record, .. } => {
+                tail.open.retain(|open| open.run != line.run);
+                tail.ended.insert(line.run);
+                tail.last_end = Some(line.clone());
+                if record.next.action != NextAction::RunsOn {
+                    tail.to_follow = Some(line.clone());
+                }
+            }
+            Entry::Asked { .. } => tail.to_follow = None,
+            Entry::Reset { .. } => {}
+        }
+        tail.last = line;
     }
     tails
 }
@@ -125,7 +155,7 @@ impl Fleet {
                 .instances
                 .values()
                 // How one that leaves is to be ended stays known until it has left.
-                .filter(|one| one.app == *name && (one.want != Want::Gone || one.run().is_some()))
+                .filter(|one| one.app == *name && (one.want != Want::Gone || one.lives()))
                 .map(|one| WantedInstance { id: one.id, slot: one.slot, name: one.name.clone(), want: one.want })
                 .collect();
             if instances.is_empty() {
@@ -144,6 +174,7 @@ impl Fleet {
                 count: app.count,
                 revision: app.revision,
                 created_at: app.created_at,
+                file: app.file.clone(),
                 instances,
             });
         }
@@ -163,13 +194,19 @@ impl Fleet {
     /// Begins from what was found. Join of three tables: the wanted set, the keeper's inventory, the journal.
     pub fn recover(cpus: usize, now: Now, found: Found) -> (Fleet, Vec<Action>) {
         let mut fleet = Fleet::new(cpus);
+        fleet.calendar = found.calendar;
+        // FNV-1a: no two boots have the same chance.
+        fleet.seed = found
+            .boot_id
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let mut out = Vec::new();
-        let journaled = found.tails.values().map(|tail| tail.last.run).max().unwrap_or_default();
+        let journaled = found.tails.values().map(|tail| tail.newest.0).max().unwrap_or_default();
         fleet.next_id = found.tails.keys().map(|id| id.0 + 1).max().unwrap_or(0).max(found.wanted.next_id);
         fleet.next_run = found.wanted.next_run.max(found.highest_run.0 + 1).max(journaled.0 + 1);
-        for Tail { last, .. } in found.tails.values() {
+        for Tail { last, newest, .. } in found.tails.values() {
             let number = fleet.numbers.entry(last.instance.clone()).or_default();
-            *number = last.seq.max(*number);
+            *number = newest.1.max(*number);
         }
         let same_boot = found.wanted.boot_id == found.boot_id;
         fleet.rules = found.wanted.rules;
@@ -190,32 +227,31 @@ impl Fleet {
                     count: wanted.count,
                     revision: wanted.revision,
                     created_at: wanted.created_at,
+                    file: wanted.file,
                 },
             );
         }
-        let mut held: BTreeMap<Id, Held> = BTreeMap::new();
+        let mut held: BTreeMap<Id, Vec<Held>> = BTreeMap::new();
         for run in found.held {
             let ended = matches!(run.state, HeldState::Ended { .. } | HeldState::Failed { .. });
-            let written = found
-                .tails
-                .get(&run.note.id)
-                .and_then(|tail| tail.last_end.as_ref())
-                .is_some_and(|end| end.run >= run.run);
+            let written = found.tails.get(&run.note.id).is_some_and(|tail| tail.ended.contains(&run.run));
             if ended && written {
                 out.push(Action::Forget { run: run.run });
                 continue;
             }
             fleet.ensure_instance(now, &run.note, run.note.id.0 >= found.wanted.next_id);
-            held.insert(run.note.id, run);
+            held.entry(run.note.id).or_default().push(run);
         }
         let ids: Vec<Id> = fleet.instances.keys().copied().collect();
         for id in ids {
             let tail = found.tails.get(&id);
             fleet.recall(id, tail);
+            fleet.catch_up(now, id);
             match held.remove(&id) {
-                Some(run) => fleet.adopt(now, id, run, tail, &mut out),
+                Some(runs) => fleet.adopt(now, id, runs, tail, &mut out),
                 None => fleet.resume(now, id, tail, &mut out),
             }
+            fleet.catch_up(now, id);
         }
         out.push(Action::Persist);
         fleet.settle(now, &mut out);
@@ -227,6 +263,9 @@ impl Fleet {
         let mut out = Vec::new();
         if self.ending.is_some() {
             return vec![Action::Reply { ticket, result: Err(ending()) }];
+        }
+        if let Err(refusal) = self.refuse_circle(saved.apps.iter().map(|app| &*app.spec)) {
+            return vec![Action::Reply { ticket, result: Err(refusal) }];
         }
         let mut reply = Reply::default();
         let mut goals = Vec::new();
@@ -244,8 +283,8 @@ impl Fleet {
                     continue;
                 }
                 let environment = saved.environments.get(app.environment).cloned().unwrap_or_default();
-                let (spec, count, created_at) = (app.spec, app.count, app.created_at);
-                self.apps.insert(name.clone(), App { spec, environment, count, revision: 0, created_at });
+                let (spec, count, created_at, file) = (app.spec, app.count, app.created_at, app.file);
+                self.apps.insert(name.clone(), App { spec, environment, count, revision: 0, created_at, file });
                 for one in &app.instances {
                     self.add(&name, one.slot, one.name.clone(), Want::Down);
                 }
@@ -275,8 +314,7 @@ impl Fleet {
     /// What the journal remembers of an instance.
     fn recall(&mut self, id: Id, tail: Option<&Tail>) {
         let (Some(instance), Some(tail)) = (self.instances.get_mut(&id), tail) else { return };
-        instance.seq = tail.last.seq;
-        instance.last_run = tail.last.run;
+        (instance.last_run, instance.seq) = tail.newest;
         instance.tally = tail.last.tally.clone();
         instance.streak = tail.last.streak.clone();
         instance.last =
@@ -286,49 +324,40 @@ impl Fleet {
             });
     }
 
-    /// Goes on with a run that the keeper holds.
-    fn adopt(&mut self, now: Now, id: Id, held: Held, tail: Option<&Tail>, out: &mut Vec<Action>) {
+    /// Goes on with the runs that the keeper holds: one, or the two of a reload.
+    fn adopt(&mut self, now: Now, id: Id, mut held: Vec<Held>, tail: Option<&Tail>, out: &mut Vec<Action>) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let Some(app) = self.apps.get(&instance.app) else { return };
+        held.sort_by_key(|one| one.run);
+        let handed_over = |older: &Held| older.note.intent.as_ref().is_some_and(|it| it.why.cause == Cause::Reload);
+        let reload = match &held[..] {
+            [older, newer] if !handed_over(older) => newer.note.reload.clone(),
+            _ => None,
+        };
+        let newest = held.last().map(|one| one.run);
+        let mut ends = None;
+        for one in held {
+            let is_newest = Some(one.run) == newest;
+            let part = match (&reload, is_newest) {
+                (Some(why), true) => Part::Successor { why: why.clone() },
+                (Some(_), false) | (None, true) => Part::Main,
+                (None, false) => Part::Predecessor,
+            };
+            let written = tail.is_some_and(|tail| tail.open.iter().any(|open| open.run == one.run));
+            let second = part != Part::Main;
+            let (phase, unwanted) = instance.adopt(now, app, one, part, written, out);
+            if !second {
+                instance.phase = phase;
+                ends = unwanted;
+            } else if phase.run().is_some() {
+                instance.beside = Some(Beside::Living(Box::new(phase)));
+            }
+        }
         let spec = app.spec.clone();
-        let run = Run {
-            id: held.run,
-            seq: held.note.seq,
-            started: held.started,
-            spec: spec.clone(),
-            revision: held.note.revision,
-        };
-        if instance.last_run < held.run {
-            instance.begin(held.run, held.note.seq);
-        }
-        let written = tail.and_then(|tail| tail.open.as_ref()).is_some_and(|open| open.run == held.run);
-        if !written && !matches!(held.state, HeldState::Starting | HeldState::Failed { .. }) {
-            instance.write_start(&run, held.pid, out);
-        }
-        // Its wish changed between the writing of the wish and the first signal.
-        let cause = match instance.want {
-            Want::Up if held.note.revision == app.revision => None,
-            Want::Up => Some(Cause::ConfigChange),
-            Want::Down | Want::Gone => Some(Cause::Manual),
-        };
-        let unwanted = cause.map(|cause| Why::asked(cause, None));
-        match held.state {
-            HeldState::Starting => instance.phase = Phase::Starting { run, then: unwanted },
-            HeldState::Failed { failure } => {
-                instance.phase = Phase::Starting { run, then: None };
-                instance.handle(now, &spec, Input::SpawnFailed { failure }, out);
-            }
-            HeldState::Live => {
-                instance.phase = match (held.note.intent, unwanted) {
-                    (Some(intent), _) if intent.sent == Sent::Nothing => instance.send(now, run, held.pid, intent, out),
-                    (Some(intent), _) => Phase::Stopping { run, pid: held.pid, intent },
-                    (None, Some(why)) => instance.stop(now, run, held.pid, why, out),
-                    (None, None) => Phase::Online { run, pid: held.pid },
-                };
-            }
-            HeldState::Ended { exit } => {
-                instance.phase = instance.ending(now, run, held.pid, exit, None, held.note.intent, out);
-            }
+        if let Some(why) = ends {
+            self.leave_later(id, why);
+        } else {
+            instance.hand_over(now, &spec, out);
         }
     }
 
@@ -341,23 +370,44 @@ impl Fleet {
         if !of_this_boot(instance.last_run) {
             instance.streak = Streak::default();
         }
-        let Some(Tail { last, last_end, open }) = tail else {
+        let Some(Tail { last, last_end, to_follow, open, .. }) = tail else {
             instance.phase = if instance.want == Want::Up { Phase::Queued } else { Phase::Stopped };
             return;
         };
-        if let Some(Line { run: id, seq, entry: Entry::Start { pid, at }, .. }) = open {
+        for line in open {
+            let Line { run: id, seq, entry: Entry::Start { pid, at }, .. } = line else { continue };
             let started = Now { mono: now.mono, wall: *at };
-            let run = Run { id: *id, seq: *seq, started, spec: app.spec.clone(), revision: app.revision };
+            let run = Run {
+                id: *id,
+                seq: *seq,
+                started,
+                spec: app.spec.clone(),
+                revision: app.revision,
+                signalled: None,
+                part: Part::Main,
+                reached: Reached::Spawned,
+                health: None,
+            };
             instance.lost(now, &run, *pid, of_this_boot(*id), out);
         }
-        let last_end = last_end.as_ref().filter(|end| of_this_boot(end.run));
-        instance.phase = match (instance.want, &last.entry, last_end.map(|end| &end.entry)) {
-            (Want::Down | Want::Gone, _, _) => Phase::Stopped,
-            (Want::Up, Entry::End { .. } | Entry::Reset { .. }, Some(Entry::End { record, at })) if open.is_none() => {
-                after(&record.next, *at, record.ended_at)
-            }
-            (Want::Up, _, _) => Phase::Queued,
+        let ran = last_end.is_some() || !open.is_empty();
+        let asked = matches!(last.entry, Entry::Asked { .. });
+        let to_follow = to_follow.as_ref().filter(|end| open.is_empty() && of_this_boot(end.run));
+        instance.phase = match (instance.want, to_follow.map(|end| &end.entry)) {
+            (Want::Down | Want::Gone, _) => Phase::Stopped,
+            (Want::Up, Some(Entry::End { record, at })) => after(&record.next, *at, record.ended_at),
+            // A job that was cut short, or was waiting in an earlier boot, waits for its time.
+            (Want::Up, _) if ran && !asked && app.spec.policy.schedule().is_some() => Phase::Stopped,
+            (Want::Up, _) => Phase::Queued,
         };
+    }
+
+    fn catch_up(&mut self, now: Now, id: Id) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.seed = self.seed;
+        if let Some(app) = self.apps.get(&instance.app) {
+            instance.catch_up(now, &app.spec, self.calendar);
+        }
     }
 
     /// A run that the keeper holds for an instance that is not wanted. Where it was `never_wanted`, the wanted set was written before
@@ -375,6 +425,7 @@ impl Fleet {
             count: 0,
             revision: note.revision,
             created_at: now.wall,
+            file: None,
         });
         app.count += u32::from(never_wanted);
         let want = if never_wanted { Want::Up } else { Want::Gone };
@@ -383,13 +434,82 @@ impl Fleet {
     }
 }
 
+impl Instance {
+    /// The phase of a run that the keeper holds, and why it is to end, where its turn to do so is still to come. `written`: its start
+    /// is in the journal.
+    fn adopt(
+        &mut self,
+        now: Now,
+        app: &App,
+        held: Held,
+        part: Part,
+        written: bool,
+        out: &mut Vec<Action>,
+    ) -> (Phase, Option<Why>) {
+        let spec = app.spec.clone();
+        if self.last_run < held.run {
+            self.begin(held.run, held.note.seq, &part);
+        }
+        let run = Run {
+            id: held.run,
+            seq: held.note.seq,
+            started: held.started,
+            spec: spec.clone(),
+            revision: held.note.revision,
+            signalled: held.note.signalled.clone(),
+            part,
+            reached: match held.state {
+                HeldState::Live | HeldState::Ended { .. } if spec.readiness.is_immediate() => Reached::Online,
+                _ => held.note.reached,
+            },
+            health: None,
+        };
+        if !written && !matches!(held.state, HeldState::Starting | HeldState::Failed { .. }) {
+            self.write_start(&run, held.pid, out);
+        }
+        // Its wish changed between the writing of the wish and the first signal.
+        let cause = match self.want {
+            Want::Up if held.note.revision == app.revision => None,
+            Want::Up => Some(Cause::ConfigChange),
+            Want::Down | Want::Gone => Some(Cause::Manual),
+        };
+        let unwanted = cause.map(|cause| Why::asked(cause, None));
+        let (pid, is_main) = (held.pid, run.part == Part::Main);
+        let phase = match held.state {
+            HeldState::Starting if is_main => return (Phase::Starting { run, then: None }, unwanted),
+            HeldState::Starting => Phase::Starting { run, then: unwanted },
+            HeldState::Failed { failure } => {
+                let phase = Phase::Starting { run, then: None };
+                self.answer(now, &spec, phase, Input::SpawnFailed { failure }, out)
+            }
+            HeldState::Live => match (held.note.intent, unwanted) {
+                (Some(intent), None) if run.part == Part::Predecessor && intent.sent == Sent::Nothing => {
+                    self.send_reload_signal(now, &spec, run, pid, intent, out)
+                }
+                (Some(intent), _) if intent.sent == Sent::Nothing => self.send(now, run, pid, intent, out),
+                (Some(intent), Some(_)) if intent.sent == Sent::ReloadSignal => self.send(now, run, pid, intent, out),
+                (Some(intent), _) => Phase::Stopping { run, pid, intent },
+                (None, why) if is_main => return (on_trial(now, &spec, run, pid, Some(now.mono + HEARING)), why),
+                (None, Some(why)) => self.stop(now, run, pid, why, out),
+                (None, None) if run.part == Part::Predecessor => {
+                    self.relieve(now, &spec, run, pid, Why::asked(Cause::Reload, None), out)
+                }
+                (None, None) => on_trial(now, &spec, run, pid, Some(now.mono + HEARING)),
+            },
+            HeldState::Ended { exit } => self.ending(now, run, pid, exit, None, held.note.intent, out),
+        };
+        (phase, None)
+    }
+}
+
 /// Where a record left an instance that is wanted up.
 fn after(next: &Next, at: Mono, shown: Wall) -> Phase {
     match (next.action, next.delay_ms.unwrap_or_default()) {
         (NextAction::GiveUp, _) => Phase::Errored { reason: next.reason.clone() },
-        (NextAction::Stop, _) => Phase::Stopped,
+        (NextAction::Stop | NextAction::RunsOn, _) => Phase::Stopped,
         (NextAction::Restart | NextAction::Delete, Millis(0)) => Phase::Queued,
         (NextAction::Restart | NextAction::Delete, delay) => Phase::Waiting {
+            scheduled: next.reason.starts_with(SCHEDULED),
             until: at + delay,
             shown: Wall(shown.0.saturating_add_unsigned(delay.0)),
             reason: next.reason.clone(),

@@ -1,7 +1,10 @@
 //! The wish: what an app shall be. Everything is resolved; nothing in here is still text to be interpreted.
 
 use super::clock::Millis;
+use super::cron::Cron;
 use super::name::AppName;
+use super::record::Cause;
+use super::watch::Watch;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -28,7 +31,14 @@ pub struct Spec {
     pub instance_var: String,
     pub autostart: bool,
     pub policy: Policy,
+    #[serde(default)]
+    pub readiness: Readiness,
+    /// Apps that must be there before it starts.
+    #[serde(default)]
+    pub depends_on: BTreeMap<AppName, Need>,
     pub stop: Stop,
+    #[serde(default)]
+    pub reload: Reload,
     pub identity: Option<Identity>,
     pub umask: Option<u32>,
     pub nice: Option<i32>,
@@ -46,6 +56,18 @@ pub struct Spec {
     pub notify: bool,
     /// Sockets that every run inherits from fd 3 on, in this order.
     pub listen: Vec<Listen>,
+    /// Files whose change restarts it.
+    #[serde(default)]
+    pub watch: Option<Watch>,
+    /// Exit records that are kept.
+    #[serde(default = "journal_keep")]
+    pub journal_keep: u32,
+}
+
+/// Exit records that are kept of an app that says nothing of it.
+#[must_use]
+pub fn journal_keep() -> u32 {
+    1000
 }
 
 fn yes() -> bool {
@@ -116,7 +138,10 @@ impl Spec {
             instance_var: "NODE_APP_INSTANCE".into(),
             autostart: true,
             policy: Policy::default(),
+            readiness: Readiness::default(),
+            depends_on: BTreeMap::new(),
             stop: Stop::default(),
+            reload: Reload::default(),
             identity: None,
             umask: None,
             nice: None,
@@ -128,6 +153,8 @@ impl Spec {
             health: HealthRules::default(),
             notify: true,
             listen: Vec::new(),
+            watch: None,
+            journal_keep: journal_keep(),
         }
     }
 
@@ -148,6 +175,95 @@ pub struct Policy {
     pub min_uptime: Millis,
     pub max_restarts: u32,
     pub stop_exit_codes: BTreeSet<i32>,
+    /// A planned restart at these times; without `autorestart` the times at which a job runs.
+    #[serde(default)]
+    pub cron_restart: Option<Cron>,
+    /// Up to so much is added to each delay and each time of `cron_restart`.
+    #[serde(default)]
+    pub jitter: Millis,
+    /// What holds for some ends, whatever else is said.
+    #[serde(default)]
+    pub restart_on: BTreeMap<EndKind, Reaction>,
+}
+
+impl Policy {
+    /// A job that runs by the clock.
+    #[must_use]
+    pub fn schedule(&self) -> Option<&Cron> {
+        self.cron_restart.as_ref().filter(|_| !self.autorestart)
+    }
+}
+
+/// A key of `restart_on`: an exit code, or an unplanned cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum EndKind {
+    Code(i32),
+    Cause(Cause),
+}
+
+impl EndKind {
+    /// Reads an exit code or the word of a cause.
+    ///
+    /// # Errors
+    /// A sentence that names the text.
+    pub fn parse(text: &str) -> Result<EndKind, String> {
+        if let Ok(code) = text.parse::<i32>() {
+            return match code {
+                0..=255 => Ok(EndKind::Code(code)),
+                _ => Err(format!("exit code {code} is out of range (0 to 255)")),
+            };
+        }
+        match Cause::UNPLANNED.iter().find(|cause| cause.word() == text) {
+            Some(cause) => Ok(EndKind::Cause(*cause)),
+            None => Err(format!("`{text}` is neither an exit code nor a cause of an unplanned end")),
+        }
+    }
+}
+
+impl fmt::Display for EndKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndKind::Code(code) => write!(f, "{code}"),
+            EndKind::Cause(cause) => f.write_str(cause.word()),
+        }
+    }
+}
+
+impl TryFrom<String> for EndKind {
+    type Error = String;
+    fn try_from(text: String) -> Result<EndKind, String> {
+        EndKind::parse(&text)
+    }
+}
+
+impl From<EndKind> for String {
+    fn from(kind: EndKind) -> String {
+        kind.to_string()
+    }
+}
+
+/// A value of `restart_on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reaction {
+    /// It stays down.
+    Never,
+    /// Restarted with the ordinary delay, and not counted towards `max_restarts`.
+    Always,
+    /// Restarted with a delay that grows.
+    Backoff,
+}
+
+impl Reaction {
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Reaction::Never => "never",
+            Reaction::Always => "always",
+            Reaction::Backoff => "backoff",
+        }
+    }
 }
 
 impl Default for Policy {
@@ -160,8 +276,88 @@ impl Default for Policy {
             min_uptime: Millis(1000),
             max_restarts: 16,
             stop_exit_codes: BTreeSet::new(),
+            cron_restart: None,
+            jitter: Millis(0),
+            restart_on: BTreeMap::new(),
         }
     }
+}
+
+/// When a run is up, and how it is asked whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// It says so itself: `READY=1` to `$NOTIFY_SOCKET`, as sd_notify(3) does.
+    pub wait_ready: bool,
+    /// How long it may take to say so.
+    pub listen_timeout: Millis,
+    pub health_check: Option<HealthCheck>,
+}
+
+impl Default for Readiness {
+    /// PM2's defaults.
+    fn default() -> Readiness {
+        Readiness { wait_ready: false, listen_timeout: Millis(3_000), health_check: None }
+    }
+}
+
+impl Readiness {
+    /// It is up as soon as it runs.
+    #[must_use]
+    pub fn is_immediate(&self) -> bool {
+        !self.wait_ready && self.health_check.is_none()
+    }
+}
+
+/// A question that a run that is well answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    pub probe: Probe,
+    /// From an answer to the next question.
+    pub interval: Millis,
+    /// No answer within it is a failure.
+    pub timeout: Millis,
+    /// So many failures in a row, and the run is ended.
+    pub retries: u32,
+    /// From the start of the run: failures in it do not count, unless it was well before.
+    pub start_period: Millis,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// `http://HOST:PORT/PATH`; a status from 200 to 399 is well.
+    Http(String),
+    /// `HOST:PORT`; a connection is well.
+    Tcp(String),
+    /// A program and its arguments; exit code 0 is well.
+    Command(Vec<String>),
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Probe::Http(url) => f.write_str(url),
+            Probe::Tcp(address) => write!(f, "tcp {address}"),
+            // Of a line for the shell only the line is worth reading.
+            Probe::Command(words) => match words.as_slice() {
+                [_, flag, line] if flag == "-c" => write!(f, "`{line}`"),
+                words => write!(f, "`{}`", words.join(" ")),
+            },
+        }
+    }
+}
+
+/// What a dependent needs of an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Need {
+    /// Online, or a job that ended with success.
+    Started,
+    /// Online, and its last health check was good; or a job that ended with success.
+    Healthy,
+    /// A job that ended with success.
+    Done,
 }
 
 /// How a run is ended.
@@ -177,6 +373,22 @@ impl Default for Stop {
     /// PM2's defaults: SIGINT to the tree, SIGKILL after 1.6 s.
     fn default() -> Stop {
         Stop { kill_signal: Signal::INT, kill_timeout: Millis(1600), kill_mode: KillMode::Tree }
+    }
+}
+
+/// How the old run of a reload is ended once its successor is proven; then as by [`Stop`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// To the main process only.
+    pub reload_signal: Signal,
+    /// From that signal to the kill signal.
+    pub reload_timeout: Millis,
+}
+
+impl Default for Reload {
+    /// SIGTERM is what the servers of this world take as "finish what you have and end"; 30 s is gunicorn's own patience.
+    fn default() -> Reload {
+        Reload { reload_signal: Signal::TERM, reload_timeout: Millis(30_000) }
     }
 }
 

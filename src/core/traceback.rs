@@ -24,6 +24,35 @@ const MESSAGE: usize = 1000;
 pub struct Traceback {
     pub exception: Exception,
     pub standing: Standing,
+    pub runtime: Runtime,
+    /// A line of an error log stands right before it: most likely it was caught and logged.
+    pub announced: bool,
+    /// Lines of other output after it.
+    pub follows: usize,
+}
+
+/// Whose form a traceback has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    Python,
+    Node,
+    Java,
+    Rust,
+    Go,
+}
+
+impl Runtime {
+    /// Does this runtime exit with this code when nobody catches an exception?
+    #[must_use]
+    pub fn exits_with(self, code: i32) -> bool {
+        match self {
+            Runtime::Python | Runtime::Java => code == 1,
+            // 7: the handler of uncaught exceptions threw in its turn.
+            Runtime::Node => matches!(code, 1 | 7),
+            Runtime::Rust => code == 101,
+            Runtime::Go => code == 2,
+        }
+    }
 }
 
 /// What the text around a traceback says of its part in the end of the process.
@@ -50,17 +79,23 @@ pub enum Standing {
 #[must_use]
 pub fn last_exception(lines: &[impl AsRef<str>], app_dir: &Path) -> Option<Traceback> {
     let lines = clean(lines);
-    let mut blocks = python::blocks(&lines, app_dir);
-    blocks.append(&mut node::blocks(&lines, app_dir));
-    blocks.append(&mut java::blocks(&lines));
-    blocks.append(&mut rust::blocks(&lines, app_dir));
-    blocks.append(&mut go::blocks(&lines, app_dir));
+    let found = [
+        (Runtime::Python, python::blocks(&lines, app_dir)),
+        (Runtime::Node, node::blocks(&lines, app_dir)),
+        (Runtime::Java, java::blocks(&lines)),
+        (Runtime::Rust, rust::blocks(&lines, app_dir)),
+        (Runtime::Go, go::blocks(&lines, app_dir)),
+    ];
+    let blocks: Vec<(Runtime, Block<'_>)> =
+        found.into_iter().flat_map(|(runtime, blocks)| blocks.into_iter().map(move |block| (runtime, block))).collect();
     // Of two that end at one line, the one that began earlier holds the other: a cause, or a message that quotes a traceback.
-    let block = blocks.into_iter().max_by_key(|block| (!block.aside, block.end, std::cmp::Reverse(block.first)))?;
-    let standing = match () {
-        () if block.aside => Standing::Aside,
-        () if lines[block.end..].iter().all(|line| says_nothing(line, block.stamp)) => Standing::Last,
-        () => Standing::Earlier,
+    let last = |(_, block): &&(Runtime, Block<'_>)| (!block.aside, block.end, std::cmp::Reverse(block.first));
+    let (runtime, block) = blocks.iter().max_by_key(last)?;
+    let follows = lines[block.end..].iter().filter(|line| !says_nothing(line, block.stamp)).count();
+    let standing = match follows {
+        _ if block.aside => Standing::Aside,
+        0 => Standing::Last,
+        _ => Standing::Earlier,
     };
     // `max_by_key` gives the last of equals: frames are ordered from the outermost in.
     let frame = block.frames.iter().max_by_key(|frame| frame.place);
@@ -71,6 +106,31 @@ pub fn last_exception(lines: &[impl AsRef<str>], app_dir: &Path) -> Option<Trace
             location: frame.map(|frame| format!("{}:{}", frame.file, frame.line)),
         },
         standing,
+        runtime: *runtime,
+        announced: is_announced(&lines, block, &blocks),
+        follows,
+    })
+}
+
+/// Does an error log speak right before the traceback, or before the first of its chain? Loggers print a caught exception so.
+fn is_announced(lines: &[String], block: &Block<'_>, blocks: &[(Runtime, Block<'_>)]) -> bool {
+    let mut first = block;
+    loop {
+        let Some(at) = lines[..first.first].iter().rposition(|line| !is_blank(line)) else {
+            return is_error_log(first.stamp);
+        };
+        // A chain's own words stand between its parts.
+        let before = blocks.iter().map(|(_, before)| before).find(|before| before.end <= at && before.end + 3 > at);
+        match before.filter(|_| python::is_chain(&lines[at])) {
+            Some(before) if before.first < first.first => first = before,
+            Some(_) | None => return is_error_log(first.stamp) || is_error_log(&lines[at]),
+        }
+    }
+}
+
+fn is_error_log(line: &str) -> bool {
+    line.split(|char: char| !char.is_alphanumeric()).any(|word| {
+        ["error", "critical", "fatal", "severe", "exception"].iter().any(|level| word.eq_ignore_ascii_case(level))
     })
 }
 

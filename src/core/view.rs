@@ -2,9 +2,10 @@
 
 use super::clock::{Millis, Wall};
 use super::name::Id;
-use super::record::{CauseCount, Record};
+use super::record::{Cause, CauseCount, Record};
 use super::spec::Spec;
 use super::trend::Trend;
+use super::why::Eager;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -68,6 +69,9 @@ pub struct InstanceView {
     pub last_exit: Option<Record>,
     /// Ten unplanned ends in ten minutes.
     pub crash_loop: bool,
+    /// Why changes of the files that it watches may go unnoticed.
+    #[serde(default)]
+    pub watch_trouble: Option<String>,
 }
 
 /// One element of `stead describe --json`: the list's element and more.
@@ -101,16 +105,53 @@ pub struct ProcessView {
 }
 
 /// `stead why NAME --json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WhyView {
     pub name: String,
+    /// These four tell of all ends since the last reset, whatever is asked.
     pub total: u64,
     pub planned: u64,
     pub unplanned: u64,
     pub since: Option<Wall>,
+    /// Only of what is asked. By cause alone it counts ends whose records are gone, too.
     pub by_cause: Vec<CauseCount>,
-    /// Newest first.
+    /// Only of what is asked. Newest first.
     pub records: Vec<Record>,
+    /// Of each row of `by_cause` about which something can be done.
+    #[serde(default)]
+    pub advice: Vec<Advice>,
+    /// Fast loops that are under way or have just ended, and what stead did in them.
+    #[serde(default)]
+    pub loops: Vec<Eager>,
+    /// What the journal cannot tell, and why.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// What to do about a row of `by_cause`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advice {
+    pub cause: Cause,
+    pub signature: Option<String>,
+    pub text: String,
+}
+
+/// An instance's runs and files, for who follows its output. Asked for often, so it is cheap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    pub name: String,
+    /// The files of the run that lives, and where its output begins in each.
+    pub files: Vec<LogMark>,
+    /// Without its evidence.
+    pub last_exit: Option<Record>,
+}
+
+/// Where the output of a run begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogMark {
+    pub path: PathBuf,
+    pub ino: u64,
+    pub offset: u64,
 }
 
 /// `stead trend NAME --json`; an array where NAME means several instances.

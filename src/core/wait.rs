@@ -18,6 +18,8 @@ pub struct Wait {
 pub enum Goal {
     /// A run later than this one has been online, or it failed, or (a job) it is done.
     UpAfter(RunId),
+    /// A run later than this one has taken over, and the one before it is gone.
+    ReloadedAfter(RunId),
     /// Neither this run nor an earlier one lives.
     DownUpTo(RunId),
 }
@@ -29,11 +31,12 @@ enum Progress {
 }
 
 impl Fleet {
-    pub(super) fn answer(&mut self, out: &mut Vec<Action>) {
-        let instances = &self.instances;
-        for wait in &mut self.waits {
+    /// Strikes the goals that are reached, or out of reach.
+    pub(super) fn weigh(&mut self) {
+        let mut waits = std::mem::take(&mut self.waits);
+        for wait in &mut waits {
             let reply = &mut wait.reply;
-            wait.goals.retain(|(id, name, goal)| match progress(instances.get(id), name, *goal) {
+            wait.goals.retain(|(id, name, goal)| match self.progress(*id, name, *goal) {
                 Progress::Open => true,
                 Progress::Reached => false,
                 Progress::Failed(failure) => {
@@ -42,6 +45,12 @@ impl Fleet {
                 }
             });
         }
+        self.waits = waits;
+    }
+
+    /// Answers those who have nothing left to wait for.
+    pub(super) fn answer(&mut self, out: &mut Vec<Action>) {
+        self.weigh();
         let (done, open): (Vec<Wait>, Vec<Wait>) =
             std::mem::take(&mut self.waits).into_iter().partition(|wait| wait.goals.is_empty());
         self.waits = open;
@@ -49,20 +58,52 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    fn progress(&self, id: Id, name: &str, goal: Goal) -> Progress {
+        let instance = self.instances.get(&id);
+        let blocked = instance.filter(|one| one.phase == Phase::Queued).and_then(|one| self.waits_for(one));
+        match (goal, blocked) {
+            (Goal::UpAfter(_) | Goal::ReloadedAfter(_), Some(unmet)) if !unmet.is_coming => {
+                Progress::Failed(Failure { name: name.to_owned(), reason: unmet.text(), tail: Vec::new() })
+            }
+            _ => progress(instance, name, goal),
+        }
+    }
+}
+
 fn progress(instance: Option<&Instance>, name: &str, goal: Goal) -> Progress {
     let failed = |reason: String, tail: Vec<String>| Progress::Failed(Failure { name: name.to_owned(), reason, tail });
     match (goal, instance) {
         (Goal::DownUpTo(_), None) => Progress::Reached,
-        (Goal::UpAfter(_), None) => failed("deleted meanwhile".into(), Vec::new()),
-        (Goal::DownUpTo(last), Some(instance)) => match instance.run() {
-            Some(run) if run.id <= last => Progress::Open,
-            // A later run: wanted up again by somebody else.
-            Some(_) | None => Progress::Reached,
+        (Goal::UpAfter(_) | Goal::ReloadedAfter(_), None) => failed("deleted meanwhile".into(), Vec::new()),
+        // A later run: wanted up again by somebody else.
+        (Goal::DownUpTo(last), Some(instance)) => match instance.runs().any(|run| run.id <= last) {
+            true => Progress::Open,
+            false => Progress::Reached,
         },
-        (Goal::UpAfter(after), Some(instance)) => match &instance.phase {
+        (Goal::ReloadedAfter(_), Some(instance)) if instance.beside.is_some() => Progress::Open,
+        (Goal::ReloadedAfter(after), Some(Instance { phase: Phase::Online { run, .. }, last_run, last, .. }))
+            if run.id <= after =>
+        {
+            match last.as_ref().filter(|_| *last_run > after) {
+                Some(record) => failed(
+                    format!("{}; {name}#{} runs on", record.summary, run.seq),
+                    record.evidence.stderr_tail.clone(),
+                ),
+                None => {
+                    failed(format!("the reload of another instance failed; {name}#{} runs on", run.seq), Vec::new())
+                }
+            }
+        }
+        (Goal::UpAfter(after) | Goal::ReloadedAfter(after), Some(instance)) => match &instance.phase {
             Phase::Online { run, .. } if run.id > after => Progress::Reached,
+            Phase::Queued if instance.last_run > after => match &instance.last {
+                Some(record) if !record.planned => failed(record.summary.clone(), record.evidence.stderr_tail.clone()),
+                Some(_) | None => Progress::Open,
+            },
             Phase::Queued
             | Phase::Starting { .. }
+            | Phase::Readying { .. }
             | Phase::Online { .. }
             | Phase::Stopping { .. }
             | Phase::Ending { .. } => Progress::Open,

@@ -10,7 +10,9 @@ use super::output::Output;
 use super::perform::{Daemon, Means};
 use super::server::{self, Asking};
 use super::store::Store;
+use super::watch::Watcher;
 use crate::core::clock::Millis;
+use crate::core::cron::Calendar;
 use crate::core::event::Event;
 use crate::core::fleet::Fleet;
 use crate::core::record::Actor;
@@ -60,14 +62,17 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let store = Store::new(home);
     let journal = Journal::open(home)?;
+    let (probed, mut from_probes) = mpsc::unbounded_channel();
     let (pumped, mut from_pump) = mpsc::unbounded_channel();
     let output = Output::start(home, pumped)?;
+    let (watched, mut from_watch) = mpsc::unbounded_channel();
     let found = Found {
         wanted: store.load(),
         boot_id: inventory.boot_id.clone(),
         highest_run: inventory.highest_run,
         held: inventory.held,
         tails: journal.tails(),
+        calendar: Calendar(clock::next_time),
     };
     let now = clock::now();
     tracing::info!(
@@ -85,7 +90,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     tokio::task::spawn_local(server::serve(tokio::net::UnixListener::from_std(front_door)?, doors.clone(), asking));
     let (noted, mut from_history) = mpsc::unbounded_channel();
     let (brought, mut from_couriers) = mpsc::unbounded_channel();
-    let notify = Notify::new(now, fleet.notifiers(), brought);
+    let notifiers = Notify::new(now, fleet.notifiers(), brought);
     let means = Means {
         link,
         output,
@@ -93,25 +98,29 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         store,
         memory: Memory::new()?,
         history: History::start(home, noted)?,
-        notify,
+        notifiers,
+        watcher: Watcher::new(watched),
         site: inventory.site,
         held: inventory.sockets,
+        probed,
         boot_id: inventory.boot_id,
         keeper: inventory.keeper_pid,
         starts: inventory.daemon_starts,
     };
     let mut daemon = Daemon::new(fleet, means);
+    let notify = readable(daemon.notify_socket()?)?;
     daemon.take_over(inventory.ends);
     daemon.act(actions);
     for message in early {
         daemon.keeper_says(message, Vec::new());
     }
     let alarm = readable(daemon.memory_alarm()?)?;
+    let steps = readable(clock::steps()?)?;
     let mut turn = clock::precise();
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
     loop {
         if daemon.said_bye {
-            daemon.notify.end();
+            daemon.notifiers.end();
             // Who waits for the answer to `kill` gets it.
             let answered = async {
                 while !doors.all_closed() {
@@ -141,11 +150,25 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
             Some(event) = from_pump.recv() => daemon.pump_says(event),
             Some(told) = from_history.recv() => daemon.history_says(told),
             Some(told) = from_couriers.recv() => daemon.courier_says(told),
+            Some(told) = from_watch.recv() => daemon.watch_says(told),
             Some(Asking { question, answer }) = asked.recv() => daemon.asked(question, answer),
             ready = signals.readable() => if let Ok(mut ready) = ready {
                 ready.clear_ready();
                 for came in signal::read(signals.get_ref()) {
                     daemon.signalled(came.signal, came.pid, came.uid);
+                }
+            },
+            ready = notify.readable() => if let Ok(mut ready) = ready {
+                match crate::os::notify::receive(notify.get_ref()) {
+                    Ok(said) => daemon.notified(&said),
+                    Err(_) => ready.clear_ready(),
+                }
+            },
+            Some((run, outcome)) = from_probes.recv() => daemon.happened(Event::Probed { run, outcome }),
+            ready = steps.readable() => if let Ok(mut ready) = ready {
+                ready.clear_ready();
+                if clock::was_set(steps.get_ref()) {
+                    daemon.clock_set();
                 }
             },
             ready = alarm.readable() => if let Ok(mut ready) = ready {

@@ -47,7 +47,7 @@ impl Daemon {
             enforcement: enforcement(&self.site, true),
             polling: self.site.trouble.clone().zip(self.site.remedy.clone()),
             faults: self.faults(),
-            notifiers: self.notify.faults(),
+            notifiers: self.notifiers.faults(),
         };
         examine(now.wall, self.fleet.rules(), &apps, host, own)
     }
@@ -66,7 +66,7 @@ impl Daemon {
             backs_off: app.spec.policy.exp_backoff_restart_delay.is_some(),
             restarts_unplanned: view.restarts_unplanned,
             ends_last_hour: one.streak.recent.iter().filter(hour).count() as u32,
-            note: views::reason(one),
+            note: views::reason(&self.fleet, one),
             last: one
                 .last
                 .as_ref()

@@ -1,9 +1,11 @@
-//! What the kernel's log says of a kill in a run's group.
+//! What the kernel's log says of a kill in a run's group, of a fault, and what killers for want of memory say there.
 
-use crate::core::clock::Wall;
+use crate::core::clock::{Millis, Wall};
 use crate::core::health::OomVictim;
 use crate::core::kernel_log::{self, Constraint, OomLine};
-use crate::os::kmsg;
+use crate::os::{clock, kmsg};
+use std::collections::VecDeque;
+use std::path::Path;
 
 /// Of the newest kill in a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,9 +24,9 @@ pub fn kills(booted: Wall, site: &str) -> Vec<OomVictim> {
 }
 
 /// A kill is told by two lines, of which the first may be missing: the kernel limits its rate.
-fn victims(booted: Wall, site: &str, records: &[String]) -> Vec<OomVictim> {
+fn victims(booted: Wall, site: &str, records: &[impl AsRef<str>]) -> Vec<OomVictim> {
     let mut found: Vec<(OomVictim, bool)> = Vec::new();
-    for line in records.iter().filter_map(|record| kernel_log::oom_line(record)) {
+    for line in records.iter().filter_map(|record| kernel_log::oom_line(record.as_ref())) {
         if line.victim_cgroup.is_none()
             && let Some((first, open)) = found.last_mut()
             && *open
@@ -49,16 +51,94 @@ fn victims(booted: Wall, site: &str, records: &[String]) -> Vec<OomVictim> {
     found.into_iter().map(|(victim, _)| victim).collect()
 }
 
-/// Looks for the newest kill in the group of this name.
-#[must_use]
-pub fn oom_kill(group: &str) -> OomKill {
-    find(group, &kmsg::read())
+/// Records that speak of the ends of processes are kept, the newest of them.
+const MOST: usize = 256;
+
+/// A record is of an end where it was written this near to it: for a number is given to another process in time.
+const NEAR: Millis = Millis(5_000);
+
+/// Where syslog daemons write; a journal is read by nothing but its own program, which takes too long to ask here.
+const SYSLOGS: [&str; 2] = ["/var/log/syslog", "/var/log/messages"];
+
+/// The end of such a file that is looked at, in bytes.
+const SYSLOG_TAIL: u64 = 16 << 10;
+
+/// The log as far as it was read.
+#[derive(Debug, Default)]
+pub struct Log {
+    reader: kmsg::Reader,
+    records: VecDeque<String>,
+}
+
+impl Log {
+    fn catch_up(&mut self) -> &mut VecDeque<String> {
+        let records = &mut self.records;
+        self.reader.read(|record| {
+            let counts = kernel_log::oom_line(record).is_some()
+                || kernel_log::fault(record).is_some()
+                || kernel_log::earlyoom_victim(record).is_some();
+            if counts {
+                records.truncate(MOST - 1);
+                records.push_front(record.to_owned());
+            }
+        });
+        records
+    }
+
+    /// Looks for the newest kill in the group of this name.
+    #[must_use]
+    pub fn oom_kill(&mut self, group: &str) -> OomKill {
+        let records: Vec<&str> = self.catch_up().iter().rev().map(String::as_str).collect();
+        find(group, &records)
+    }
+
+    /// What the kernel says of a fault of a process that ended so long ago.
+    #[must_use]
+    pub fn fault(&mut self, pid: i32, ago: Millis) -> Option<String> {
+        let is_its =
+            |record: &&String| kernel_log::fault(record).is_some_and(|fault| fault.tid == pid) && is_near(record, ago);
+        self.catch_up().iter().find(is_its).map(|record| text(record))
+    }
+
+    /// What earlyoom says of a process that ended so long ago, in the kernel's log or in that of a syslog daemon.
+    #[must_use]
+    pub fn earlyoom(&mut self, pid: i32, ago: Millis) -> Option<String> {
+        let names = |line: &str| kernel_log::earlyoom_victim(line) == Some(pid);
+        let is_its = |record: &&String| names(record) && is_near(record, ago);
+        let in_kernel_log = self.catch_up().iter().find(is_its).map(|record| text(record));
+        in_kernel_log.or_else(|| {
+            let fresh = SYSLOGS.iter().filter_map(|path| syslog_tail(Path::new(path), ago));
+            fresh.filter_map(|tail| tail.lines().rfind(|line| names(line)).map(str::to_owned)).next()
+        })
+    }
+}
+
+/// Was the record written near an end so long ago?
+fn is_near(record: &str, ago: Millis) -> bool {
+    let now = clock::precise().as_millis() as u64;
+    kernel_log::written_at(record).is_some_and(|at| now.saturating_sub(at / 1000).abs_diff(ago.0) <= NEAR.0)
+}
+
+/// The end of a log that was written to since shortly before an end so long ago.
+fn syslog_tail(path: &Path, ago: Millis) -> Option<String> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::open(path).ok()?;
+    let meta = file.metadata().ok()?;
+    let written = clock::wall(meta.modified().ok()?);
+    let age = clock::now().wall.0 - written.0;
+    if age > (ago.0 + NEAR.0) as i64 {
+        return None;
+    }
+    let length = meta.len().min(SYSLOG_TAIL);
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, meta.len() - length).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The line that names the group comes first, the line with the victim's memory right behind it.
-fn find(group: &str, records: &[String]) -> OomKill {
-    let read: Vec<(&String, OomLine)> =
-        records.iter().filter_map(|record| Some((record, kernel_log::oom_line(record)?))).collect();
+fn find(group: &str, records: &[&str]) -> OomKill {
+    let read: Vec<(&str, OomLine)> =
+        records.iter().filter_map(|record| Some((*record, kernel_log::oom_line(record)?))).collect();
     let is_in = |line: &OomLine| line.victim_cgroup.as_deref().and_then(|path| path.rsplit('/').next()) == Some(group);
     let Some(at) = read.iter().rposition(|(_, line)| is_in(line)) else { return OomKill::default() };
     let (record, line) = &read[at];
@@ -68,7 +148,7 @@ fn find(group: &str, records: &[String]) -> OomKill {
         host: Some(!matches!(line.constraint, Constraint::Cgroup { .. })),
         pid: Some(line.victim_pid),
         name: Some(line.victim_name.clone()),
-        lines: std::iter::once(*record).chain(behind.map(|(record, _)| *record)).map(|one| text(one)).collect(),
+        lines: std::iter::once(*record).chain(behind.map(|(record, _)| *record)).map(text).collect(),
     }
 }
 
@@ -81,8 +161,8 @@ fn text(record: &str) -> String {
 mod tests {
     use super::*;
 
-    fn lines(text: &str) -> Vec<String> {
-        text.lines().map(str::to_owned).collect()
+    fn lines(text: &str) -> Vec<&str> {
+        text.lines().collect()
     }
 
     #[test]
@@ -122,6 +202,16 @@ mod tests {
     #[test]
     fn a_record_has_a_head_and_a_text() {
         assert_eq!(text("6,823,2317096882,-;oom-kill:x;y\n SUBSYSTEM=mem\n"), "oom-kill:x;y");
+    }
+
+    #[test]
+    fn a_syslog_counts_while_it_is_fresh() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("syslog");
+        std::fs::write(&path, "x".repeat(40 << 10) + "\nhost earlyoom[1]: Killing process 7 git\n").unwrap();
+        assert!(syslog_tail(&path, Millis(0)).unwrap().ends_with("process 7 git\n"));
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(syslog_tail(&path, Millis(0)), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! alone: it may crash at any point and the next one goes on.
 
 mod courier;
+mod database;
 mod driver;
 mod health;
 mod history;
@@ -14,12 +15,15 @@ mod notify;
 mod output;
 mod perform;
 mod pid_files;
+mod probe;
 mod readings;
 mod server;
 mod store;
 mod trace;
 mod tree;
 mod views;
+mod watch;
+mod why;
 
 pub use courier::run as carry;
 pub use driver::{End, run};

@@ -243,7 +243,7 @@ impl Daemon {
         if self.tells_of(app)
             && let Some(news) = notify::news(app, line)
         {
-            self.notify.hear(clock::now(), news);
+            self.notifiers.hear(clock::now(), news);
         }
     }
 
@@ -265,39 +265,39 @@ impl Daemon {
             summary: "the kernel killed one at its memory_max, and the app goes on".into(),
             record: None,
         };
-        self.notify.hear(now, news);
+        self.notifiers.hear(now, news);
     }
 
     /// Looks at the verdicts where it is time, and sends couriers.
     pub(super) fn tell(&mut self, now: Now) {
-        if now.mono >= self.notify.look_at {
-            self.notify.look_at = now.mono + LOOK_EVERY;
-            if self.notify.wants(Occasion::Health) {
+        if now.mono >= self.notifiers.look_at {
+            self.notifiers.look_at = now.mono + LOOK_EVERY;
+            if self.notifiers.wants(Occasion::Health) {
                 let health = self.health_as_noted(now);
-                let mut watch = std::mem::take(&mut self.notify.watch);
+                let mut watch = std::mem::take(&mut self.notifiers.watch);
                 let app_of = |name: &str| {
                     let one = self.fleet.instances().find(|one| one.name == name)?;
                     self.tells_of(&one.app).then(|| one.app.to_string())
                 };
                 let news = watch.changes(now.wall, &health, app_of);
-                self.notify.watch = watch;
-                news.into_iter().for_each(|news| self.notify.hear(now, news));
+                self.notifiers.watch = watch;
+                news.into_iter().for_each(|news| self.notifiers.hear(now, news));
             }
         }
-        self.notify.send(now);
+        self.notifiers.send(now);
     }
 
     pub fn courier_says(&mut self, told: Told) {
         let now = clock::now();
-        self.notify.back(now, told);
-        self.notify.send(now);
+        self.notifiers.back(now, told);
+        self.notifiers.send(now);
     }
 
     /// Sends a test by every notifier; answers when all are back.
     pub(super) fn test_notifiers(&mut self, now: Now, answer: oneshot::Sender<Answer>) {
         let all: Vec<(u64, Notifier)> =
-            self.notify.desks.iter().map(|(key, desk)| (*key, desk.notifier.clone())).collect();
-        let under_way = self.notify.couriers.len() - self.notify.carries();
+            self.notifiers.desks.iter().map(|(key, desk)| (*key, desk.notifier.clone())).collect();
+        let under_way = self.notifiers.couriers.len() - self.notifiers.carries();
         let mut back = Vec::new();
         for (at, (desk, notifier)) in all.into_iter().enumerate() {
             let (tell, told) = oneshot::channel();
@@ -305,8 +305,8 @@ impl Daemon {
             let load = Load::Test { desk, begun: now.mono, answer: tell };
             let sent = match at + under_way < MOST_TESTS {
                 true => self
-                    .notify
-                    .dispatch(&notifier, &test(now.wall, &self.notify.host), load)
+                    .notifiers
+                    .dispatch(&notifier, &test(now.wall, &self.notifiers.host), load)
                     .map_err(|fault| fault.reason),
                 false => Err(format!("was not tried: {MOST_TESTS} tests are under way")),
             };

@@ -3,10 +3,12 @@
 use super::link::{Mark, Marks};
 use super::logs::{self, Order, Pump, Sink, Target, Told};
 use crate::core::clock::Millis;
+use crate::core::clock::Wall;
 use crate::core::event::RunNote;
 use crate::core::name::{RunId, Ticket};
 use crate::core::spec::{Logs, Spec};
 use crate::keeper::message::Stream;
+use crate::os::clock;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -144,6 +146,21 @@ impl Output {
     pub fn stderr_tail(&self, run: RunId, from: Mark) -> Vec<String> {
         let path = self.runs.get(&run).and_then(|files| files.err.as_ref());
         path.map(|path| logs::tail(path, from, TAIL_LINES)).unwrap_or_default()
+    }
+
+    /// The last lines that a run wrote to stdout, at most so many; none where they stand in the file of stderr.
+    #[must_use]
+    pub fn stdout_tail(&self, run: RunId, from: Mark, most: usize) -> Vec<String> {
+        let files = self.runs.get(&run);
+        let path = files.and_then(|files| files.out.as_ref().filter(|out| files.err.as_ref() != Some(out)));
+        path.map(|path| logs::tail(path, from, most)).unwrap_or_default()
+    }
+
+    /// The file of a run's stderr, and when it was last written to.
+    #[must_use]
+    pub fn stderr_file(&self, run: RunId) -> Option<(&Path, Wall)> {
+        let path = self.runs.get(&run)?.err.as_ref()?;
+        Some((path, clock::wall(std::fs::metadata(path).ok()?.modified().ok()?)))
     }
 }
 

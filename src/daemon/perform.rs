@@ -1,5 +1,6 @@
 //! The daemon's hands: each action of the core becomes calls, and each answer an event. Nothing is decided here.
 
+use super::database::{self, Holder};
 use super::driver::{SWEEP_AGAIN, actor, event_of};
 use super::health::Scale;
 use super::history::History;
@@ -11,24 +12,32 @@ use super::memory::{Found, Memory};
 use super::notify::Notify;
 use super::output::Output;
 use super::pid_files::PidFiles;
+use super::probe::{self, Question as Probing};
 use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
 use super::views::{self, Meter, Usage};
+use super::watch::{self, Watcher};
+use super::why;
 use crate::core::action::{Action, Order, To};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal, Reply};
-use crate::core::event::{Event, ExitStatus, Facts};
+use crate::core::event::{Event, Exit, ExitStatus, Facts, Killer};
 use crate::core::fleet::Fleet;
+use crate::core::instance::{Instance, Phase, Want};
 use crate::core::name::{AppName, Id, RunId, Ticket};
-use crate::core::record::{Actor, SpawnFailure, Tally};
-use crate::core::spec::{Env, Listen, OomPolicy, Signal, Spec};
-use crate::core::traceback::{self, Standing};
+use crate::core::probe::Outcome;
+use crate::core::record::{Actor, ChildEnd, Evidence, LockHolder, Record, SpawnFailure, Tally};
+use crate::core::spec::{self, Env, Listen, OomPolicy, Probe, Signal, Spec};
+use crate::core::traceback::{self, Standing, Traceback};
 use crate::core::trend::Trend;
-use crate::core::view::{Description, InstanceView, Pong, WhyView};
-use crate::keeper::message::{FromDaemon, FromKeeper};
+use crate::core::view::{Description, InstanceView, LogMark, Pong, RunView, WhyView};
+use crate::core::why::Filter;
+use crate::core::{database as sqlite, hint, secret};
+use crate::keeper::message::{FromDaemon, FromKeeper, Orphan};
 use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
 use crate::os::cgroup::site::Site;
+use crate::os::notify::{self, Said};
 use crate::os::process::Snapshot;
 use crate::os::spawn::{Credentials, Plan};
 use crate::os::strings::Strings;
@@ -36,18 +45,33 @@ use crate::os::{clock, file, process, socket};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-/// Lines of stderr that go into a record.
+/// Lines of stderr, and of stdout, that go into a record.
 const RECORD_LINES: usize = 50;
 
 /// Rotated logs are looked at for their age this often.
 const TIDY_EVERY: Millis = Millis(3_600_000);
+/// Ends of a run's orphans that are remembered, the newest.
+const MOST_CHILDREN: usize = 10;
+
+/// A run that says again and again that its database is locked is looked after this often.
+const LOOK_AGAIN: Millis = Millis(250);
+
+/// A holder of a lock that was seen longer ago than this has nothing to do with an end.
+const SEEN_LATELY: Millis = Millis(60_000);
 
 /// After the keeper's end the apps get their kill_timeout, but no longer than this.
 const LONGEST_FAREWELL: Millis = Millis(10_000);
+
+/// The name under which the keeper holds the socket for `READY=1`: no app's, for theirs begin with the app's name.
+const NOTIFY: &str = "\nnotify";
+
+/// Of those who said that they are ready before the keeper said that they run.
+const MOST_EARLY: usize = 64;
 
 /// The daemon's state: the fleet, and the means to make its actions real.
 pub struct Daemon {
@@ -61,6 +85,7 @@ pub struct Daemon {
     pub(super) runs: Runs,
     pub(super) memory: Memory,
     pub(super) site: Site,
+    watcher: Watcher,
     leaves: BTreeMap<RunId, Leaf>,
     /// Of ended runs, with something still in them.
     leftovers: Vec<Leaf>,
@@ -76,7 +101,7 @@ pub struct Daemon {
     pub(super) usages: BTreeMap<RunId, Usage>,
     pub(super) trends: BTreeMap<String, Trend>,
     pub(super) scale: Scale,
-    pub notify: Notify,
+    pub notifiers: Notify,
     /// When rotated logs were looked at for their age.
     tidied: Option<Mono>,
     /// Why the history cannot be written.
@@ -85,8 +110,26 @@ pub struct Daemon {
     pub(super) keeper: i32,
     pub(super) starts: u64,
     held: BTreeMap<String, OwnedFd>,
+    /// `$NOTIFY_SOCKET`.
+    notify: String,
+    probed: mpsc::UnboundedSender<(RunId, Outcome)>,
+    /// Who said that it is ready, and is of no run that is known yet; the pidfd makes sure that it is still the same process.
+    early: VecDeque<(i32, OwnedFd)>,
     /// The wanted set could not be written; it is tried again with every beat.
     pub(super) unwritten: bool,
+    kernel_log: kernel::Log,
+    /// Orphans of live runs that ended badly, and when.
+    children: BTreeMap<RunId, VecDeque<(Mono, ChildEnd)>>,
+    locked: BTreeMap<RunId, Locked>,
+}
+
+/// What was seen when a run said that its database is locked.
+#[derive(Debug)]
+struct Locked {
+    at: Mono,
+    /// The databases that it had open.
+    paths: Vec<std::path::PathBuf>,
+    holder: Option<LockHolder>,
 }
 
 /// What a daemon works with, as it finds it when it begins.
@@ -97,10 +140,13 @@ pub struct Means {
     pub store: Store,
     pub memory: Memory,
     pub history: History,
-    pub notify: Notify,
+    pub notifiers: Notify,
+    pub watcher: Watcher,
     pub site: Site,
     /// Listening sockets by name.
     pub held: BTreeMap<String, OwnedFd>,
+    /// Where the answers to health checks go.
+    pub probed: mpsc::UnboundedSender<(RunId, Outcome)>,
     pub boot_id: String,
     /// The keeper's pid.
     pub keeper: i32,
@@ -119,17 +165,32 @@ enum Finishing {
 
 impl Daemon {
     pub fn new(fleet: Fleet, means: Means) -> Daemon {
-        let Means { link, output, journal, store, memory, history, notify, site, held, boot_id, keeper, starts } =
-            means;
+        let Means {
+            link,
+            output,
+            journal,
+            store,
+            memory,
+            history,
+            notifiers,
+            watcher,
+            site,
+            held,
+            probed,
+            boot_id,
+            keeper,
+            starts,
+        } = means;
         Daemon {
             memory,
             history,
             usages: BTreeMap::new(),
             trends: BTreeMap::new(),
             scale: Scale::default(),
-            notify,
+            notifiers,
             tidied: None,
             history_fault: None,
+            watcher,
             site,
             leaves: BTreeMap::new(),
             leftovers: Vec::new(),
@@ -152,18 +213,124 @@ impl Daemon {
             keeper,
             starts,
             held,
+            notify: String::new(),
+            probed,
+            early: VecDeque::new(),
             unwritten: false,
+            kernel_log: kernel::Log::default(),
+            children: BTreeMap::new(),
+            locked: BTreeMap::new(),
         }
+    }
+
+    /// The socket on which apps say that they are ready: the one that the keeper holds, else a new one.
+    ///
+    /// # Errors
+    /// Where it cannot be bound, or the keeper does not listen.
+    pub fn notify_socket(&mut self) -> io::Result<OwnedFd> {
+        if !self.held.contains_key(NOTIFY) {
+            let socket = notify::bind()?;
+            self.link.say(&FromDaemon::Hold { name: NOTIFY.into() }, &[socket.as_fd()])?;
+            self.held.insert(NOTIFY.into(), socket);
+        }
+        let socket = self.held[NOTIFY].try_clone()?;
+        self.notify = notify::name(&socket)?;
+        Ok(socket)
+    }
+
+    /// Somebody said something on the notify socket. It counts where it is of a run that is waited for.
+    pub fn notified(&mut self, said: &Said) {
+        if !said.text.lines().any(|line| line.trim_end() == "READY=1") {
+            return;
+        }
+        // Opened before its membership is looked at: what is looked at is the sender.
+        let Ok(pidfd) = process::pidfd_open(said.pid) else {
+            tracing::warn!(pid = said.pid, uid = said.uid, "said READY=1 and had ended before it could be looked at");
+            return;
+        };
+        if self.is_ready(said.pid) {
+            return;
+        }
+        if self.somebody_starts() && self.early.len() < MOST_EARLY {
+            self.early.push_back((said.pid, pidfd));
+        } else {
+            tracing::warn!(pid = said.pid, uid = said.uid, "said READY=1, and no run of it is waited for");
+        }
+    }
+
+    /// Those who spoke before their run was known.
+    fn hear_early(&mut self) {
+        for (pid, pidfd) in std::mem::take(&mut self.early) {
+            if !process::has_ended(pidfd.as_fd()) && !self.is_ready(pid) {
+                self.early.push_back((pid, pidfd));
+            }
+        }
+        if !self.somebody_starts() {
+            self.early.clear();
+        }
+    }
+
+    fn somebody_starts(&self) -> bool {
+        self.fleet.instances().flat_map(Instance::phases).any(|phase| matches!(phase, Phase::Starting { .. }))
+    }
+
+    fn is_ready(&mut self, pid: i32) -> bool {
+        let waits = |phase: &Phase| match phase {
+            Phase::Readying { run, until: Some(_), .. } => Some(run.id),
+            _ => None,
+        };
+        let waiting: Vec<RunId> = self.fleet.instances().flat_map(Instance::phases).filter_map(waits).collect();
+        let snapshot = std::cell::OnceCell::new();
+        let is_of = |run: &RunId| {
+            self.runs.main(*run) == Some(pid)
+                || self.runs.members(self.keeper, *run, snapshot.get_or_init(Snapshot::take)).contains(&pid)
+        };
+        let Some(run) = waiting.into_iter().find(is_of) else { return false };
+        tracing::info!(run = self.shown(run), pid, "ready");
+        self.happened(Event::Ready { run });
+        true
+    }
+
+    /// Asks a run how it is.
+    fn probe(&self, run: RunId, spec: &Spec) {
+        let Some(check) = &spec.readiness.health_check else { return };
+        let question = match &check.probe {
+            Probe::Http(url) => probe::http(url),
+            Probe::Tcp(address) => Probing::Tcp(address.clone()),
+            Probe::Command(words) => match self.probe_plan(run, spec, words) {
+                Ok(plan) => {
+                    // In the run's own group: it is counted and, at the end, killed with it.
+                    let join = self.leaves.get(&run).and_then(|leaf| leaf.join().ok()).unwrap_or_default();
+                    let plan = Plan { into_group: join.into.is_some(), ..plan };
+                    Probing::Command(Box::new(plan), join)
+                }
+                Err(failure) => Probing::Impossible(format!("could not be run: {} {}", words[0], failure.errno)),
+            },
+        };
+        probe::ask(run, question, check.timeout, self.probed.clone());
+    }
+
+    fn probe_plan(&self, run: RunId, spec: &Spec, words: &[String]) -> Result<Plan, SpawnFailure> {
+        let one = self.fleet.instance_of(run);
+        let environment = one.and_then(|one| self.fleet.app(&one.app)).map(|app| app.environment.clone());
+        let env = self.environment(
+            spec,
+            &environment.unwrap_or_default(),
+            one.map_or(0, |one| one.slot),
+            &self.envelopes[&run],
+        );
+        Ok(Plan { dies_with_parent: true, ..plan(spec, words, &env)? })
     }
 
     /// Takes over the descriptors of the runs that the keeper holds.
     pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
         for (run, (envelope, ends)) in ends {
-            let pid = self.fleet.instance_of(run).and_then(held_pid);
+            let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
             let name = leaf::name(&envelope.core.instance, run.0);
             self.envelopes.insert(run, envelope);
             // One that is still starting is told of again, with its descriptors.
             if let (Some(pid), Some(pidfd)) = (pid, ends.pidfd) {
+                tracing::info!(run = self.shown(run), pid, "taken over");
                 let leaf = self.site.serves().then(|| Leaf::found(&self.site, &name));
                 if let Some(leaf) = leaf.filter(Leaf::exists) {
                     self.leaves.insert(run, leaf);
@@ -190,7 +357,7 @@ impl Daemon {
 
     /// The wish that a run was started with.
     fn spec_of(&self, run: RunId) -> Option<Arc<Spec>> {
-        Some(self.fleet.instance_of(run)?.run()?.spec.clone())
+        Some(self.fleet.instance_of(run)?.phase_of(run)?.run()?.spec.clone())
     }
 
     /// When something is to be done without anything having happened.
@@ -201,8 +368,13 @@ impl Daemon {
             Finishing::Draining { .. } => None,
         });
         let readings = (!self.runs.is_empty()).then(|| self.history.deadline());
-        let others = sweeps.chain(self.memory.deadline()).chain(readings).chain(self.notify.deadline());
+        let others = sweeps.chain(self.memory.deadline()).chain(readings).chain(self.notifiers.deadline());
         self.fleet.deadline().into_iter().chain(others).min()
+    }
+
+    /// The wall clock was set.
+    pub fn clock_set(&mut self) {
+        self.happened(Event::ClockSet);
     }
 
     pub fn due(&mut self) {
@@ -218,8 +390,8 @@ impl Daemon {
 
     /// With every beat: what could not be written is tried again.
     pub fn tick(&mut self) {
-        if self.journal.is_behind() && self.journal.flush().is_ok() {
-            tracing::info!("the journal can be written again");
+        if self.journal.is_behind() {
+            self.journal.flush();
         }
         if self.unwritten {
             self.persist();
@@ -279,11 +451,38 @@ impl Daemon {
     fn follow_limits(&mut self) {
         let now = clock::now().mono;
         for one in self.fleet.instances() {
-            if let (Some(run), Some(app)) = (one.run(), self.fleet.app(&one.app)) {
+            let Some(app) = self.fleet.app(&one.app) else { continue };
+            for run in one.runs() {
                 let allowed = allowed(&app.spec);
                 let cap = app.spec.max_memory_restart.map(|cap| cap.0);
                 self.memory.limit(run.id, cap, allowed.wall, allowed.swap, now);
             }
+        }
+    }
+
+    /// The files of whatever is wanted up are watched as its wish says.
+    fn follow_files(&mut self) {
+        let mut tasks: BTreeMap<AppName, watch::Task> = BTreeMap::new();
+        for one in self.fleet.instances().filter(|one| one.want == Want::Up) {
+            let Some(spec) = self.fleet.app(&one.app).map(|app| app.spec.clone()) else { continue };
+            let Some(watch) = &spec.watch else { continue };
+            let task = tasks.entry(one.app.clone()).or_insert_with(|| watch::Task {
+                watch: watch.clone(),
+                cwd: spec.cwd.clone(),
+                own: vec![self.output.home().to_owned()],
+            });
+            task.own.extend(self.output.files(&spec, &one.name, one.slot).paths());
+        }
+        self.watcher.follow(tasks);
+    }
+
+    pub fn watch_says(&mut self, told: watch::Told) {
+        match told {
+            watch::Told::Changed { app, path } => {
+                tracing::info!(%app, path, "a watched file changed");
+                self.happened(Event::Changed { app, path });
+            }
+            watch::Told::Trouble { app, why } => self.watcher.has_trouble(app, why),
         }
     }
 
@@ -321,6 +520,7 @@ impl Daemon {
                         To::Tree => self.runs.signal_tree(self.keeper, run, signal.0),
                     }
                 }
+                Action::Probe { run, spec } => self.probe(run, &spec),
                 Action::Finish { run, tree } => {
                     let now = clock::now();
                     if tree {
@@ -332,17 +532,25 @@ impl Daemon {
                 }
                 Action::Journal { app, line } => {
                     log_line(&line);
-                    self.journal.write(&app, &line);
+                    let keep = self.fleet.app(&app).map_or_else(spec::journal_keep, |app| app.spec.journal_keep);
+                    let begun = clock::precise();
+                    self.journal.write(&app, &line, keep);
+                    let micros = (clock::precise() - begun).as_micros() as u64;
+                    tracing::debug!(run = format!("{}#{}", line.instance, line.seq), micros, "journaled");
                     self.tell_of(&app, &line);
                 }
                 Action::Forget { run } => {
                     self.say(&FromDaemon::Forget { run });
                     self.finishing.remove(&run);
                     self.runs.remove(run);
-                    self.envelopes.remove(&run);
+                    if let Some(ended) = self.envelopes.remove(&run) {
+                        self.mark_anew(ended.core.id);
+                    }
                     self.output.forget(run);
                     self.pid_files.remove(run);
                     self.memory.remove(run);
+                    self.children.remove(&run);
+                    self.locked.remove(&run);
                     self.leftovers.extend(self.leaves.remove(&run));
                     self.leftovers.retain(|leaf| !leaf.remove());
                 }
@@ -377,6 +585,7 @@ impl Daemon {
                     self.release(&format!("{app}\n"), &[]);
                     self.forget_history(&app);
                 }
+                Action::Report { instance, text } => tracing::warn!(instance, "{text}"),
                 Action::Bye => {
                     tracing::info!("all has ended");
                     self.say(&FromDaemon::Bye);
@@ -398,13 +607,17 @@ impl Daemon {
                     self.attach(run, pid, pidfd, (out, err));
                 }
                 self.happened(Event::Spawned { run, pid, at });
+                self.hear_early();
             }
             FromKeeper::Exited { run, status, usage, at } => {
                 let left = self.runs.left(self.keeper, run);
                 self.happened(Event::Exited { run, exit: link::exit(status, usage, at), left });
             }
-            FromKeeper::Orphan { pid, status } => {
+            FromKeeper::Orphan { pid, status, was } => {
                 tracing::debug!(pid, ?status, "an orphan ended");
+                if let Some(was) = was.filter(|_| status != ExitStatus::Code(0)) {
+                    self.child_ended(pid, status, was);
+                }
                 self.sweep(Now { mono: Mono(u64::MAX), ..clock::now() });
             }
             FromKeeper::Term { .. } => self.output.reopen(),
@@ -435,6 +648,7 @@ impl Daemon {
                 let changes = self.flushing.remove(&ticket).unwrap_or_default();
                 self.reply(ticket, Ok(Reply { changes, ..Reply::default() }));
             }
+            Told::Locked { run } => self.look_for_lock(run),
             Told::Lost { path, bytes } => self.output.count_lost(path, bytes),
         }
     }
@@ -452,6 +666,8 @@ impl Daemon {
         let now = clock::now();
         let result = match question {
             Question::Command { request, actor } => {
+                let Actor { uid, pid, command } = &actor;
+                tracing::info!(command, uid, pid, "asked");
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 self.waiting.insert(ticket, answer);
@@ -469,7 +685,11 @@ impl Daemon {
             })),
             Question::List => Ok(json(&self.list(now))),
             Question::Describe { target, show_env } => self.describe(now, &target, show_env),
-            Question::Why { target, last } => self.why(target, last),
+            Question::Runs { target } => self.runs(&target),
+            Question::Why { target, filter, last } => match self.fleet.targets(&[target]) {
+                Ok(ids) => return self.why(&ids, &filter, last, answer),
+                Err(refusal) => Err(refusal),
+            },
             Question::Health => Ok(json(&self.health(now))),
             Question::TestNotifiers => return self.test_notifiers(now, answer),
             Question::Trend { target } => match self.charted(target) {
@@ -502,7 +722,7 @@ impl Daemon {
             self.happened(Event::Asked { ticket, asked: Asked { command, wait, actor } });
             if applies {
                 self.follow_limits();
-                self.notify.follow(self.fleet.notifiers());
+                self.notifiers.follow(self.fleet.notifiers());
                 self.tidy(now.mono);
             }
             return;
@@ -522,6 +742,7 @@ impl Daemon {
 
     fn spawn(&mut self, order: Order) {
         let run = order.run;
+        tracing::info!(run = format!("{}#{}", order.note.instance, order.note.seq), app = %order.spec.name, "starts");
         match self.prepare(&order) {
             Ok((mut plan, envelope)) => {
                 let note = serde_json::to_string(&envelope).unwrap_or_default();
@@ -571,7 +792,15 @@ impl Daemon {
             tracing::error!(%error, path = %path.display(), "a log file cannot be opened");
             SpawnFailure { stage: "log".into(), errno: io_errno(&error) }
         })?;
-        let mut env: Env = (*order.environment).clone();
+        let envelope = Envelope { core: order.note.clone(), marks };
+        let env = self.environment(spec, &order.environment, order.slot, &envelope);
+        let plan = plan(spec, &spec.command, &env)?;
+        Ok((Plan { listen, ..plan }, envelope))
+    }
+
+    /// What a process of a run has in its environment.
+    fn environment(&self, spec: &Spec, base: &Env, slot: u32, envelope: &Envelope) -> Env {
+        let mut env: Env = base.clone();
         if let Some(who) = &spec.identity {
             env.insert("USER".into(), who.user.clone());
             env.insert("LOGNAME".into(), who.user.clone());
@@ -580,37 +809,16 @@ impl Daemon {
             }
         }
         env.extend(spec.env.clone());
-        if spec.instances.is_some() || order.slot > 0 {
-            env.insert(spec.instance_var.clone(), order.slot.to_string());
+        if spec.instances.is_some() || slot > 0 {
+            env.insert(spec.instance_var.clone(), slot.to_string());
         }
-        let envelope = Envelope { core: order.note.clone(), marks };
+        if spec.readiness.wait_ready {
+            env.insert("NOTIFY_SOCKET".into(), self.notify.clone());
+        }
         env.insert("STEAD_HOME".into(), self.output.home().to_string_lossy().into_owned());
-        env.insert("STEAD_NAME".into(), order.note.instance.clone());
-        env.insert("STEAD_RUN".into(), shown(&envelope));
-        let name = spec.command.first().map(String::as_str).unwrap_or_default();
-        let no_exec = |errno| SpawnFailure { stage: "exec".into(), errno: format!("{errno:?}") };
-        let program = process::find_program(name, env.get("PATH").map(String::as_str)).map_err(no_exec)?;
-        let plan = Plan {
-            program,
-            argv: Strings::new(&spec.command).map_err(no_exec)?,
-            env: Strings::new(env.iter().map(|(key, value)| format!("{key}={value}"))).map_err(no_exec)?,
-            cwd: spec.cwd.to_string_lossy().into_owned(),
-            identity: spec.identity.as_ref().map(|who| Credentials {
-                uid: who.uid,
-                gid: who.gid,
-                groups: who.groups.clone(),
-            }),
-            umask: spec.umask,
-            nice: spec.nice,
-            limits: spec.limits.iter().map(|(resource, limit)| (*resource, *limit)).collect(),
-            oom_score_adj: spec
-                .allowance
-                .oom_score_adj
-                .or(process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0)),
-            listen,
-            into_group: false,
-        };
-        Ok((plan, envelope))
+        env.insert("STEAD_NAME".into(), envelope.core.instance.clone());
+        env.insert("STEAD_RUN".into(), shown(envelope));
+        env
     }
 
     /// Binds the app's sockets that are not held yet, lets go of those it no longer names.
@@ -674,27 +882,93 @@ impl Daemon {
         }
     }
 
+    /// Of two runs that wrote into the same files one has ended: what it wrote is not the other's.
+    fn mark_anew(&mut self, id: Id) {
+        let others: Vec<RunId> =
+            self.envelopes.iter().filter(|(_, envelope)| envelope.core.id == id).map(|(run, _)| *run).collect();
+        let Some(files) = self.files(id).filter(|_| !others.is_empty()) else { return };
+        let Ok(marks) = self.output.marks(&files) else { return };
+        for run in others {
+            let Some(envelope) = self.envelopes.get_mut(&run) else { continue };
+            envelope.marks = marks;
+            let note = serde_json::to_string(&*envelope).unwrap_or_default();
+            self.say(&FromDaemon::Note { run, note });
+        }
+    }
+
     fn drain(&mut self, run: RunId, most: u32, leave_open: bool) {
         self.finishing.insert(run, Finishing::Draining { most });
         self.output.drain(run, leave_open);
     }
 
-    fn gather(&self, run: RunId, left: u32) -> Facts {
-        let tail = self.envelopes.get(&run).map(|envelope| self.output.stderr_tail(run, envelope.marks.err));
-        let mut tail = tail.unwrap_or_default();
+    /// An orphan of a run ended badly: it may be why the run will.
+    fn child_ended(&mut self, pid: i32, status: ExitStatus, was: Orphan) {
+        let Some(run) = self.runs.run_of_orphan(was.session, was.group.as_deref()) else { return };
+        let (exit_code, signal) = match status {
+            ExitStatus::Code(code) => (Some(code), None),
+            ExitStatus::Signal { signal, .. } => (None, Some(signal)),
+        };
+        let ends = self.children.entry(run).or_default();
+        if ends.len() == MOST_CHILDREN {
+            ends.pop_front();
+        }
+        ends.push_back((was.at.mono, ChildEnd { pid, name: was.name, exit_code, signal, ended_at: was.at.wall }));
+    }
+
+    /// A run said that its database is locked: who holds the lock now is who held it then.
+    fn look_for_lock(&mut self, run: RunId) {
+        let now = clock::now();
+        if self.locked.get(&run).is_some_and(|locked| now.mono - locked.at < LOOK_AGAIN) {
+            return;
+        }
+        let Some(spec) = self.spec_of(run) else { return };
+        let paths = database::open_in(&self.runs.members(self.keeper, run, &Snapshot::take()));
+        let holder = self.lock_holder(run, &paths, &spec, now);
+        if !paths.is_empty() || holder.is_some() {
+            self.locked.insert(run, Locked { at: now.mono, paths, holder });
+        }
+    }
+
+    fn lock_holder(&self, run: RunId, paths: &[std::path::PathBuf], spec: &Spec, now: Now) -> Option<LockHolder> {
+        let own = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
+        let Holder { pid, command, path, seen_at } = database::holder(paths, &spec.cwd, own, now.wall)?;
+        let instance = self.runs.run_of(pid).and_then(|run| self.fleet.instance_of(run)).map(|one| one.name.clone());
+        Some(LockHolder { pid, command, instance, path: path.to_string_lossy().into_owned(), seen_at })
+    }
+
+    /// Everything that can be known of a run that has ended, before anything of it is cleaned up.
+    fn gather(&mut self, run: RunId, left: u32) -> Facts {
+        let marks = self.envelopes.get(&run).map(|envelope| envelope.marks).unwrap_or_default();
+        let mut tail = self.output.stderr_tail(run, marks.err);
+        let one = self.fleet.instance_of(run);
+        let pid = one.and_then(|one| held_pid(one.phase_of(run)?));
+        let end = one.and_then(|one| how_it_ended(one.phase_of(run)?));
         // Only a run that exited with a code can have ended by an exception: for all others the search is saved.
-        let spec = self.spec_of(run).filter(|_| self.fleet.instance_of(run).is_some_and(exited_with_a_code));
+        let failed = matches!(end, Some((Exit { status: ExitStatus::Code(1..), .. }, _)));
+        let spec = self.spec_of(run).filter(|_| failed);
         let found = spec.and_then(|spec| traceback::last_exception(&tail, &spec.cwd));
-        // What by its own words ended less than the process did not end the run.
-        let exception = found.filter(|found| found.standing != Standing::Aside).map(|found| found.exception);
         tail.drain(..tail.len().saturating_sub(RECORD_LINES));
-        let kills = self.memory.oom_kills(run);
-        let mut facts = Facts { left, stderr_tail: tail, exception, ..Facts::default() };
+        let exit = end.map(|(exit, _)| exit.clone());
+        let is_asked_for = end.is_some_and(|(_, is_asked_for)| is_asked_for);
+        let mut facts = Facts { left, stderr_tail: tail, ..Facts::default() };
+        facts.stdout_tail = self.output.stdout_tail(run, marks.out, RECORD_LINES);
+        if failed {
+            self.weigh_log(run, found, exit.as_ref(), &mut facts);
+        }
+        self.mask_secrets(run, &mut facts);
         facts.memory.last_bytes = self.memory.last(run);
         facts.memory.peak_bytes = self.memory.peak(run);
+        if let (Some(exit), Some(pid)) = (&exit, pid) {
+            let ends = self.children.remove(&run).unwrap_or_default();
+            facts.children = ends.into_iter().filter(|(at, _)| *at <= exit.at.mono).map(|(_, end)| end).collect();
+            if !is_asked_for {
+                self.ask_kernel(run, pid, exit, &mut facts);
+            }
+        }
+        let kills = self.memory.oom_kills(run);
         if kills.kills > 0 {
             let leaf = self.envelopes.get(&run).map(|envelope| leaf::name(&envelope.core.instance, run.0));
-            let told = kernel::oom_kill(&leaf.unwrap_or_default());
+            let told = self.kernel_log.oom_kill(&leaf.unwrap_or_default());
             let own = told.host.map_or(kills.own_limit, |host| !host);
             (facts.oom.own, facts.oom.host) = if own { (kills.kills, 0) } else { (0, kills.kills) };
             (facts.oom.killed_pid, facts.oom.killed_name) = (told.pid, told.name);
@@ -703,7 +977,69 @@ impl Daemon {
         facts
     }
 
+    /// What the log of a run that failed has to do with its end.
+    fn weigh_log(&self, run: RunId, found: Option<Traceback>, exit: Option<&Exit>, facts: &mut Facts) {
+        facts.hint = hint::hint(found.as_ref().map(|found| &found.exception), &facts.stderr_tail);
+        if facts.stderr_tail.iter().any(|line| sqlite::is_locked(line)) {
+            facts.lock_holder = self.last_lock_holder(run);
+        }
+        // What by its own words ended less than the process did not end the run.
+        facts.exception = found.filter(|found| found.standing != Standing::Aside);
+        if let (Some(_), Some(exit), Some((path, written))) = (&facts.exception, exit, self.output.stderr_file(run)) {
+            let quiet = exit.at.wall.0 - written.0;
+            // Moved to the file long after the end: a daemon was away, and when it was written is not known.
+            facts.quiet = (quiet > -1_000).then(|| Millis(quiet.max(0) as u64));
+            let of_others =
+                |id: Id| self.files(id).is_some_and(|files| files.paths().iter().any(|other| other == path));
+            let own = self.fleet.instance_of(run).map(|one| one.id);
+            facts.log_is_shared = self.fleet.instances().any(|one| Some(one.id) != own && of_others(one.id));
+        }
+    }
+
+    /// Who was seen to hold the lock when the run said so, else who holds it now.
+    fn last_lock_holder(&self, run: RunId) -> Option<LockHolder> {
+        let now = clock::now();
+        let seen = self.locked.get(&run).filter(|locked| now.mono - locked.at <= SEEN_LATELY);
+        if let Some(holder) = seen.and_then(|locked| locked.holder.clone()) {
+            return Some(holder);
+        }
+        let spec = self.spec_of(run)?;
+        let paths = seen.map(|locked| locked.paths.clone()).unwrap_or_default();
+        self.lock_holder(run, &paths, &spec, now)
+    }
+
+    /// What the kernel's log, and killers for want of memory, say of a death by a signal.
+    fn ask_kernel(&mut self, run: RunId, pid: i32, exit: &Exit, facts: &mut Facts) {
+        let ExitStatus::Signal { signal, .. } = exit.status else { return };
+        let ago = clock::now().mono - exit.at.mono;
+        if matches!(signal, Signal::KILL | Signal::TERM) {
+            if self.leaves.get(&run).is_some_and(Leaf::is_marked_by_oomd) {
+                facts.killer = Some(Killer::SystemdOomd);
+            } else if let Some(line) = self.kernel_log.earlyoom(pid, ago) {
+                facts.killer = Some(Killer::Earlyoom);
+                facts.kernel_log.push(line);
+            }
+        } else {
+            facts.kernel_log.extend(self.kernel_log.fault(pid, ago));
+        }
+    }
+
+    /// Secrets of the environment do not get into records, though the app itself printed them.
+    fn mask_secrets(&self, run: RunId, facts: &mut Facts) {
+        let Some(app) = self.fleet.instance_of(run).and_then(|one| self.fleet.app(&one.app)) else { return };
+        let Some(spec) = self.spec_of(run) else { return };
+        let secrets = secret::secrets(app.environment.iter().chain(&spec.env));
+        if secrets.is_empty() {
+            return;
+        }
+        let message = facts.exception.as_mut().map(|found| &mut found.exception.message);
+        let texts = facts.stderr_tail.iter_mut().chain(&mut facts.stdout_tail).chain(message).chain(&mut facts.hint);
+        texts.for_each(|text| secret::mask(text, &secrets));
+    }
+
     fn persist(&mut self) {
+        // Whatever changes what is to be watched is a wish.
+        self.follow_files();
         let result = self.store.persist(&self.fleet.wanted(&self.boot_id));
         match result {
             Ok(()) => self.unwritten = false,
@@ -743,7 +1079,8 @@ impl Daemon {
             .instances()
             .map(|one| {
                 let usage = one.run().and_then(|run| usages.get(&run.id)).filter(|_| one.pid().is_some());
-                views::instance(now, &self.fleet, one, usage, &self.site)
+                let watch_trouble = self.watcher.trouble(&one.app).cloned();
+                InstanceView { watch_trouble, ..views::instance(now, &self.fleet, one, usage, &self.site) }
             })
             .collect()
     }
@@ -774,46 +1111,61 @@ impl Daemon {
                     log_file: files.combined.clone(),
                     log_bytes_lost: self.output.lost(files),
                     tree: run.map(|run| views::tree(&self.runs, self.keeper, run.id)).unwrap_or_default(),
-                    note: views::reason(one),
+                    note: views::reason(&self.fleet, one),
                 })
             })
             .collect();
         Ok(json(&described))
     }
 
-    fn why(&self, target: Option<String>, last: Option<usize>) -> Answer {
-        let ids: Vec<Id> = match target {
-            Some(target) => self.fleet.targets(&[target])?,
-            None => self.fleet.instances().map(|one| one.id).collect(),
-        };
-        let mut apps: BTreeMap<AppName, Vec<Id>> = BTreeMap::new();
-        for id in ids {
-            if let Some(one) = self.fleet.instance(id) {
-                apps.entry(one.app.clone()).or_default().push(id);
-            }
+    /// Answered by a thread of its own: a long journal is read for longer than anybody may wait for the loop.
+    fn why(&self, ids: &[Id], filter: &Filter, last: Option<usize>, answer: oneshot::Sender<Answer>) {
+        let mut apps: BTreeMap<AppName, Vec<&Instance>> = BTreeMap::new();
+        for one in ids.iter().filter_map(|id| self.fleet.instance(*id)) {
+            apps.entry(one.app.clone()).or_default().push(one);
         }
-        let views: Vec<WhyView> = apps
+        let asked: Vec<why::Asked> = apps
             .into_iter()
-            .map(|(app, ids)| {
-                let members: Vec<_> = ids.iter().filter_map(|id| self.fleet.instance(*id)).collect();
+            .filter_map(|(app, members)| {
+                let spec = self.fleet.app(&app)?.spec.clone();
                 let whole = self.fleet.instances().filter(|one| one.app == app).count() == members.len();
-                let tally = Tally::merged(members.iter().map(|one| &one.tally));
                 let names: Vec<&str> = members.iter().map(|one| one.name.as_str()).collect();
-                let mut records = self.journal.records(&app);
-                records.retain(|record| names.contains(&record.instance.as_str()));
-                records.truncate(last.unwrap_or(usize::MAX));
-                WhyView {
+                Some(why::Asked {
                     name: if whole { app.to_string() } else { names.join(", ") },
-                    total: tally.total,
-                    planned: tally.planned,
-                    unplanned: tally.unplanned,
-                    since: tally.since,
-                    by_cause: tally.by_cause,
-                    records,
-                }
+                    ids: members.iter().map(|one| (one.id, one.name.clone())).collect(),
+                    tally: Tally::merged(members.iter().map(|one| &one.tally)),
+                    journal: self.journal.reader(&app, spec.journal_keep),
+                    spec,
+                    filter: filter.clone(),
+                    last,
+                })
             })
             .collect();
-        Ok(json(&views))
+        tokio::task::spawn_blocking(move || {
+            let views: Vec<WhyView> = asked.iter().map(why::Asked::answer).collect();
+            let _ = answer.send(Ok(json(&views)));
+        });
+    }
+
+    /// The runs whose output is followed. Cheap: nothing of the machine is looked at.
+    fn runs(&self, target: &str) -> Answer {
+        let ids = self.fleet.targets(&[target.to_owned()])?;
+        let view = |one: &Instance| {
+            let envelope = one.run().and_then(|run| self.envelopes.get(&run.id));
+            let files = self.files(one.id).unwrap_or_default();
+            let mark = |path: &Option<PathBuf>, mark: &link::Mark| {
+                let (ino, offset) = (mark.ino, mark.offset);
+                path.clone().map(|path| LogMark { path, ino, offset })
+            };
+            let marks = envelope.map(|envelope| &envelope.marks);
+            let files = marks.map(|marks| [mark(&files.out, &marks.out), mark(&files.err, &marks.err)]);
+            RunView {
+                name: one.name.clone(),
+                files: files.into_iter().flatten().flatten().collect(),
+                last_exit: one.last.as_deref().map(|record| Record { evidence: Evidence::default(), ..record.clone() }),
+            }
+        };
+        Ok(json(&ids.iter().filter_map(|id| self.fleet.instance(*id)).map(view).collect::<Vec<_>>()))
     }
 
     pub(super) fn files(&self, id: Id) -> Option<super::output::Files> {
@@ -827,19 +1179,54 @@ impl Daemon {
     }
 }
 
+/// A program as the app's own processes run: as its user, in its directory, with its limits.
+fn plan(spec: &Spec, words: &[String], env: &Env) -> Result<Plan, SpawnFailure> {
+    let name = words.first().map(String::as_str).unwrap_or_default();
+    let no_exec = |errno| SpawnFailure { stage: "exec".into(), errno: format!("{errno:?}") };
+    let program = process::find_program(name, env.get("PATH").map(String::as_str)).map_err(no_exec)?;
+    Ok(Plan {
+        program,
+        argv: Strings::new(words).map_err(no_exec)?,
+        env: Strings::new(env.iter().map(|(key, value)| format!("{key}={value}"))).map_err(no_exec)?,
+        cwd: spec.cwd.to_string_lossy().into_owned(),
+        identity: spec.identity.as_ref().map(|who| Credentials {
+            uid: who.uid,
+            gid: who.gid,
+            groups: who.groups.clone(),
+        }),
+        umask: spec.umask,
+        nice: spec.nice,
+        limits: spec.limits.iter().map(|(resource, limit)| (*resource, *limit)).collect(),
+        oom_score_adj: spec.allowance.oom_score_adj.or(process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0)),
+        ..Plan::default()
+    })
+}
+
 fn shown(envelope: &Envelope) -> String {
     format!("{}#{}", envelope.core.instance, envelope.core.seq)
 }
 
-fn exited_with_a_code(one: &crate::core::instance::Instance) -> bool {
-    use crate::core::instance::Phase;
-    matches!(&one.phase, Phase::Ending { exit, .. } if matches!(exit.status, ExitStatus::Code(code) if code != 0))
+/// How the main process ended, and whether stead had been ending it.
+fn how_it_ended(phase: &Phase) -> Option<(&Exit, bool)> {
+    match phase {
+        Phase::Ending { exit, intent, .. } => Some((exit, intent.is_some())),
+        Phase::Stopped
+        | Phase::Errored { .. }
+        | Phase::Waiting { .. }
+        | Phase::Queued
+        | Phase::Starting { .. }
+        | Phase::Readying { .. }
+        | Phase::Online { .. }
+        | Phase::Stopping { .. } => None,
+    }
 }
 
-fn held_pid(one: &crate::core::instance::Instance) -> Option<i32> {
-    use crate::core::instance::Phase;
-    match &one.phase {
-        Phase::Online { pid, .. } | Phase::Stopping { pid, .. } | Phase::Ending { pid, .. } => Some(*pid),
+fn held_pid(phase: &Phase) -> Option<i32> {
+    match phase {
+        Phase::Readying { pid, .. }
+        | Phase::Online { pid, .. }
+        | Phase::Stopping { pid, .. }
+        | Phase::Ending { pid, .. } => Some(*pid),
         Phase::Stopped | Phase::Errored { .. } | Phase::Waiting { .. } | Phase::Queued | Phase::Starting { .. } => None,
     }
 }
@@ -861,15 +1248,18 @@ fn log_line(line: &crate::core::action::Line) {
     use crate::core::action::Entry;
     let run = format!("{}#{}", line.instance, line.seq);
     match &line.entry {
-        Entry::Start { pid, .. } => tracing::info!(run, pid, "online"),
+        Entry::Start { pid, .. } => tracing::info!(run, pid, "runs"),
         Entry::End { record, .. } => {
-            let next = record.next.action;
+            let next = &record.next;
             tracing::info!(
                 run,
+                pid = record.pid,
                 cause = record.cause.word(),
                 planned = record.planned,
                 summary = record.summary,
-                ?next,
+                next = next.action.word(),
+                delay_ms = next.delay_ms.map(|delay| delay.0),
+                reason = next.reason,
                 "ended"
             );
         }

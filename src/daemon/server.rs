@@ -1,7 +1,9 @@
 //! HTTP/1.1 and JSON over `stead.sock`. Each connection is a task; what it asks goes to the loop as a message.
 
+use crate::core::clock::Wall;
 use crate::core::command::{PROTOCOL, PROTOCOL_HEADER, Refusal, RefusalKind, Reply, Request};
-use crate::core::record::Actor;
+use crate::core::record::{Actor, Cause};
+use crate::core::why::Filter;
 use crate::os::{process, socket};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -29,7 +31,8 @@ pub enum Question {
     Ping,
     List,
     Describe { target: String, show_env: bool },
-    Why { target: Option<String>, last: Option<usize> },
+    Why { target: String, filter: Filter, last: Option<usize> },
+    Runs { target: String },
     Health,
     TestNotifiers,
     Trend { target: Option<String> },
@@ -163,10 +166,23 @@ async fn question(request: hyper::Request<Incoming>, pid: i32, uid: u32) -> Resu
         (&Method::GET, "/v1/describe") => {
             Ok(Question::Describe { target: target()?, show_env: parameter("show_env").is_some() })
         }
-        (&Method::GET, "/v1/why") => Ok(Question::Why {
-            target: parameter("target"),
-            last: parameter("last").and_then(|last| last.parse().ok()),
-        }),
+        (&Method::GET, "/v1/why") => {
+            let causes = parameter("cause").unwrap_or_default();
+            let causes = causes.split(',').filter(|word| !word.is_empty());
+            let cause = |word: &str| Cause::parse(word).map_err(|_| usage(format!("`{word}` is no cause")));
+            let number = |name: &str| match parameter(name) {
+                Some(text) => text.parse().map(Some).map_err(|_| usage(format!("`{text}` is no number: {name}"))),
+                None => Ok(None),
+            };
+            let filter = Filter {
+                causes: causes.map(cause).collect::<Result<_, _>>()?,
+                since: number("since")?.map(Wall),
+                run: parameter("run"),
+            };
+            let last = number("last")?.map(|last| usize::try_from(last).unwrap_or(0));
+            Ok(Question::Why { target: parameter("target").unwrap_or_else(|| "all".into()), filter, last })
+        }
+        (&Method::GET, "/v1/runs") => Ok(Question::Runs { target: target()? }),
         (&Method::GET, "/v1/health") => Ok(Question::Health),
         (&Method::GET, "/v1/trend") => Ok(Question::Trend { target: parameter("target") }),
         (&Method::GET, "/v1/history") => Ok(Question::History { target: parameter("target") }),

@@ -48,6 +48,12 @@ impl Runs {
         }
     }
 
+    /// The main process of a run.
+    #[must_use]
+    pub fn main(&self, run: RunId) -> Option<i32> {
+        self.runs.get(&run).map(|known| known.pid)
+    }
+
     /// To the main process.
     pub fn signal_main(&self, run: RunId, signal: i32) {
         if let Some(known) = self.runs.get(&run)
@@ -151,6 +157,23 @@ impl Runs {
     fn strangers(&self, children: Vec<i32>) -> Vec<i32> {
         let me = process::pid();
         children.into_iter().filter(|pid| *pid != me && !self.mains.contains_key(pid)).collect()
+    }
+
+    /// The run that a process belongs to.
+    #[must_use]
+    pub fn run_of(&self, pid: i32) -> Option<RunId> {
+        self.mains.get(&pid).copied().or_else(|| self.owner(pid))
+    }
+
+    /// The run that an orphan belonged to, by what was seen of it before it was reaped.
+    #[must_use]
+    pub fn run_of_orphan(&self, session: i32, group: Option<&str>) -> Option<RunId> {
+        let by_group = || {
+            let (_, number) = group?.rsplit_once('.')?;
+            let run = RunId(number.parse().ok()?);
+            self.runs.get(&run).and_then(|known| known.leaf.as_ref()).map(|_| run)
+        };
+        self.mains.get(&session).copied().or_else(by_group)
     }
 
     fn owner(&self, pid: i32) -> Option<RunId> {

@@ -6,8 +6,9 @@ use crate::core::backoff;
 use crate::core::clock::{Mono, Now};
 use crate::core::fleet::Fleet;
 use crate::core::history::Reading;
-use crate::core::instance::{Instance, Phase, Want};
+use crate::core::instance::{Instance, Part, Phase, Want};
 use crate::core::name::RunId;
+use crate::core::reload::Beside;
 use crate::core::view::{InstanceView, ProcessView, ReadingView};
 use crate::os::cgroup::site::Site;
 use crate::os::process::{self, Snapshot};
@@ -50,7 +51,7 @@ impl Meter {
         let (snapshot, trees) = runs.all(keeper);
         self.looks.retain(|run, _| trees.contains_key(run));
         let begun: BTreeMap<RunId, Mono> =
-            fleet.instances().filter_map(|one| one.run()).map(|life| (life.id, life.started.mono)).collect();
+            fleet.instances().flat_map(Instance::runs).map(|life| (life.id, life.started.mono)).collect();
         let mut usages = BTreeMap::new();
         for (run, tree) in trees {
             let ticks = tree.iter().filter_map(|pid| snapshot.get(*pid)).map(|stat| stat.cpu_ticks).sum();
@@ -106,7 +107,9 @@ pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, 
         status: one.status(),
         pid: one.pid(),
         uptime_ms: match &one.phase {
-            Phase::Online { run, .. } | Phase::Stopping { run, .. } => Some(now.mono - run.started.mono),
+            Phase::Readying { run, .. } | Phase::Online { run, .. } | Phase::Stopping { run, .. } => {
+                Some(now.mono - run.started.mono)
+            }
             _ => None,
         },
         restarts: one.tally.restarts,
@@ -122,6 +125,7 @@ pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, 
         },
         last_exit: one.last.as_deref().cloned(),
         crash_loop: one.want == Want::Up && backoff::is_crash_loop(&one.streak, now.mono),
+        watch_trouble: None,
     }
 }
 
@@ -143,11 +147,32 @@ pub fn tree(runs: &Runs, keeper: i32, run: RunId) -> Vec<ProcessView> {
         .collect()
 }
 
-/// Why it waits, or why it gave up.
+/// Why it waits, why it gave up, why it is not well, or what the other run of a reload is doing.
 #[must_use]
-pub fn reason(one: &Instance) -> Option<String> {
-    match &one.phase {
+pub fn reason(fleet: &Fleet, one: &Instance) -> Option<String> {
+    let own = match &one.phase {
+        Phase::Queued => fleet.waits_for(one).map(|unmet| unmet.text()),
+        Phase::Readying { until: Some(_), .. } => Some("waits for its READY=1".into()),
+        Phase::Readying { run, until: None, .. } | Phase::Online { run, .. } => {
+            let check = fleet.app(&one.app).and_then(|app| app.spec.readiness.health_check.as_ref());
+            run.health.as_ref().zip(check).and_then(|(health, check)| health.complaint(check))
+        }
         Phase::Waiting { reason, .. } | Phase::Errored { reason } => Some(reason.clone()),
         _ => None,
+    };
+    own.or_else(|| reload(one))
+}
+
+fn reload(one: &Instance) -> Option<String> {
+    match one.beside.as_ref()? {
+        Beside::Awaited { .. } => Some("waits for its turn to be reloaded".into()),
+        Beside::Living(phase) => {
+            let run = phase.run()?;
+            let shown = format!("{}#{}", one.name, run.seq);
+            Some(match &run.part {
+                Part::Predecessor => format!("reloaded; {shown} ends what it has begun"),
+                Part::Main | Part::Successor { .. } => format!("is being reloaded; {shown} starts beside it"),
+            })
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::attendant::Attendant;
 use super::inventory::{Ends, Inventory};
-use super::message::{FromDaemon, FromKeeper, Note, OLDEST, PROTOCOL, State, Stream};
+use super::message::{FromDaemon, FromKeeper, Note, OLDEST, Orphan, PROTOCOL, State, Stream};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::event::{ExitStatus, Usage};
 use crate::core::name::RunId;
@@ -15,7 +15,6 @@ use crate::os::strings::Strings;
 use crate::os::{clock, file, pipe, role, signal, socket};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::wait::WaitStatus;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
@@ -57,7 +56,7 @@ struct Keeper {
     held: BTreeMap<String, OwnedFd>,
     /// How far a new daemon has been introduced; `None`: wholly.
     greeting: Option<Greeting>,
-    orphans: VecDeque<(i32, ExitStatus)>,
+    orphans: VecDeque<(i32, ExitStatus, Option<Orphan>)>,
     /// Signals that came and were not told yet; a wish to end is told to every new daemon.
     came: VecDeque<Came>,
     told_to_end: Option<(Came, Mono)>,
@@ -262,6 +261,12 @@ impl Keeper {
             }
             None => {}
         }
+        // Before the ends of runs: the death of a worker may be why its main process ended.
+        if let Some((pid, status, was)) = self.orphans.front() {
+            say(socket, &FromKeeper::Orphan { pid: *pid, status: *status, was: was.clone() }, &[])?;
+            self.orphans.pop_front();
+            return Ok(true);
+        }
         if let Some((run, (message, fds))) = self.inventory.next_news() {
             if message != FromKeeper::Unknown {
                 say(socket, &message, &fds)?;
@@ -272,11 +277,6 @@ impl Keeper {
         if let Some(came) = self.came.front() {
             say(socket, &FromKeeper::Term { signal: came.signal, pid: came.pid, uid: came.uid }, &[])?;
             self.came.pop_front();
-            return Ok(true);
-        }
-        if let Some((pid, status)) = self.orphans.front() {
-            say(socket, &FromKeeper::Orphan { pid: *pid, status: *status }, &[])?;
-            self.orphans.pop_front();
             return Ok(true);
         }
         Ok(false)
@@ -396,7 +396,10 @@ impl Keeper {
     /// Takes the status of everybody who ended. `true`: the daemon ended as it should, and so do we.
     fn reap(&mut self) -> bool {
         let mut done = false;
-        while let Some((pid, status, usage)) = next_dead() {
+        while let Some(dead) = process::next_zombie() {
+            let is_orphan = self.inventory.by_pid(dead).is_none() && self.attendant.pid() != Some(dead);
+            let was = if is_orphan { last_look(dead) } else { None };
+            let Some((pid, status, usage)) = take(dead) else { break };
             let now = clock::now();
             if let Some(run) = self.inventory.by_pid(pid) {
                 // Its exec pipe was closed by its death at the latest.
@@ -411,7 +414,7 @@ impl Keeper {
                 if self.orphans.len() == MOST_ORPHANS {
                     self.orphans.pop_front();
                 }
-                self.orphans.push_back((pid, status));
+                self.orphans.push_back((pid, status, was));
             }
         }
         done
@@ -462,22 +465,28 @@ fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
-/// wait4(2) for any child, without waiting.
-fn next_dead() -> Option<(i32, ExitStatus, Usage)> {
+/// What can still be seen of a zombie.
+fn last_look(pid: i32) -> Option<Orphan> {
+    let stat = process::Stat::read(pid)?;
+    Some(Orphan { name: stat.comm, session: stat.session, group: process::group(pid), at: clock::now() })
+}
+
+/// wait4(2) for a zombie of ours.
+fn take(zombie: i32) -> Option<(i32, ExitStatus, Usage)> {
     let mut status = 0;
     // SAFETY: all-zero is a valid rusage; both pointers are to our own variables.
     let (pid, usage) = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
-        (libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
+        (libc::wait4(zombie, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
     };
     if pid <= 0 {
         return None;
     }
-    let status = match WaitStatus::from_raw(nix::unistd::Pid::from_raw(pid), status).ok()? {
-        WaitStatus::Exited(_, code) => ExitStatus::Code(code),
-        WaitStatus::Signaled(_, _, core_dumped) => ExitStatus::Signal { signal: Signal(status & 0x7f), core_dumped },
-        // Only ends are asked for.
-        _ => return next_dead(),
+    // Only ends are asked for. nix knows no real-time signals.
+    let status = if libc::WIFEXITED(status) {
+        ExitStatus::Code(libc::WEXITSTATUS(status))
+    } else {
+        ExitStatus::Signal { signal: Signal(libc::WTERMSIG(status)), core_dumped: libc::WCOREDUMP(status) }
     };
     let millis = |time: libc::timeval| Millis((time.tv_sec as u64) * 1000 + (time.tv_usec as u64) / 1000);
     let usage = Usage {

@@ -74,6 +74,8 @@ pub enum FromKeeper {
     Orphan {
         pid: i32,
         status: ExitStatus,
+        #[serde(default)]
+        was: Option<Orphan>,
     },
     /// A signal came to the keeper.
     Term {
@@ -130,6 +132,17 @@ pub enum State {
     Live,
     Ended { status: ExitStatus, usage: Usage, at: Now },
     Failed { stage: Stage, errno: i32, at: Mono },
+}
+
+/// What was seen of an orphan before it was reaped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphan {
+    pub name: String,
+    /// The run's main process, unless it began a session of its own.
+    pub session: i32,
+    /// The last part of its group's path in the v2 tree.
+    pub group: Option<String>,
+    pub at: Now,
 }
 
 /// A standard stream.

@@ -107,6 +107,27 @@ pub fn lock(path: &Path, limit: std::time::Duration) -> io::Result<File> {
     }
 }
 
+/// Does a regular file begin with these bytes? One that cannot be read does not.
+#[must_use]
+pub fn begins_with(path: &Path, head: &[u8]) -> bool {
+    // Another kind of file may stand there by now, and opening a pipe would wait for its other end.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path);
+    let mut found = vec![0; head.len()];
+    file.is_ok_and(|mut file| file.read_exact(&mut found).is_ok()) && found == head
+}
+
+/// The value of an extended attribute, where there is one (getxattr(2)).
+#[must_use]
+pub fn attribute(path: &Path, name: &std::ffi::CStr) -> Option<String> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut value = [0u8; 64];
+    // SAFETY: both names end in zero bytes, and the kernel writes at most the length that it is given.
+    let n = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let value = value.get(..usize::try_from(n).ok()?)?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
 /// Opens `/dev/null` for both.
 ///
 /// # Errors

@@ -2,9 +2,13 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod command;
 pub mod file;
 pub mod host;
+pub mod inotify;
 pub mod kmsg;
+pub mod locks;
+pub mod notify;
 pub mod pipe;
 pub mod process;
 pub mod role;

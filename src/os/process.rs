@@ -68,8 +68,9 @@ pub fn reap() -> (Vec<(i32, ExitStatus)>, bool) {
                 ended.push((pid.as_raw(), ExitStatus::Signal { signal: Signal(signal as i32), core_dumped }));
             }
             Ok(WaitStatus::StillAlive) => return (ended, true),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return (ended, false),
+            Err(Errno::ECHILD) => return (ended, false),
+            // A death by a real-time signal is an error to nix; the child is reaped.
+            Ok(_) | Err(_) => {}
         }
     }
 }
@@ -84,6 +85,28 @@ pub fn kill_all_children(limit: std::time::Duration) {
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
+}
+
+/// A child that has ended and was not reaped yet; it stays so (waitid(2)).
+#[must_use]
+pub fn next_zombie() -> Option<i32> {
+    // Not nix's: it takes the death by a real-time signal for an error.
+    // SAFETY: all-zero is a valid siginfo, whose pid is 0 where nobody has ended; the pointer is to our own variable.
+    let pid = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT);
+        info.si_pid()
+    };
+    (pid > 0).then_some(pid)
+}
+
+/// The last part of a process' group in the v2 tree; a zombie has one too (cgroups(7): /proc/PID/cgroup).
+#[must_use]
+pub fn group(pid: i32) -> Option<String> {
+    let text = String::from_utf8_lossy(&read(pid, "cgroup")?).into_owned();
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    path.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 /// The kernel's id of this boot.
@@ -209,6 +232,36 @@ pub fn children(pid: i32) -> Vec<i32> {
         }
         None => Snapshot::take().children(pid).to_vec(),
     }
+}
+
+/// A file that a process has open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    pub path: std::path::PathBuf,
+    pub inode: u64,
+    /// The descriptor's page in /proc.
+    info: String,
+}
+
+impl OpenFile {
+    /// Does its open file description hold a lock?
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        file::read_kernel(Path::new(&self.info)).is_ok_and(|text| String::from_utf8_lossy(&text).contains("\nlock:"))
+    }
+}
+
+/// The files that a process has open; none where it is gone, or another's.
+#[must_use]
+pub fn open_files(pid: i32) -> Vec<OpenFile> {
+    use std::os::unix::fs::MetadataExt;
+    let open = |entry: std::fs::DirEntry| {
+        let link = entry.path();
+        let path = std::fs::read_link(&link).ok().filter(|path| path.is_absolute())?;
+        let inode = std::fs::metadata(&link).ok().filter(std::fs::Metadata::is_file)?.ino();
+        Some(OpenFile { path, inode, info: format!("/proc/{pid}/fdinfo/{}", entry.file_name().to_string_lossy()) })
+    };
+    std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().filter_map(open).collect()
 }
 
 /// The value of a variable in the environment a process was started with.
@@ -342,6 +395,13 @@ pub fn wait_ended(pidfds: &[BorrowedFd<'_>], limit: std::time::Duration) {
         let mut fds = [nix::poll::PollFd::new(*pidfd, nix::poll::PollFlags::POLLIN)];
         let _ = nix::poll::poll(&mut fds, u16::try_from(left).unwrap_or(u16::MAX));
     }
+}
+
+/// Whether the process that the pidfd was opened for has ended.
+#[must_use]
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [nix::poll::PollFd::new(pidfd, nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Replaces this process by the program of `/proc/self/exe` with other arguments. Returns only a failure.

@@ -81,8 +81,9 @@ fn begin<'a>(home: &Path, lock: &File, program: &str, argv: impl Iterator<Item =
 /// Our own environment for a process of stead: with the home, and without the marks of an app that may have started us.
 #[must_use]
 pub fn environment(home: &Path) -> Vec<String> {
+    let is_mark = |key: &str| (key.starts_with("STEAD_") && key != "STEAD_LOG") || key.starts_with("LISTEN_");
     let mut env: Vec<String> = std::env::vars_os()
-        .filter(|(key, _)| !key.to_str().is_some_and(|key| key.starts_with("STEAD_") || key.starts_with("LISTEN_")))
+        .filter(|(key, _)| !key.to_str().is_some_and(is_mark))
         .map(|(key, value)| format!("{}={}", key.to_string_lossy(), value.to_string_lossy()))
         .collect();
     env.push(format!("STEAD_HOME={}", home.display()));

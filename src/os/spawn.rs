@@ -28,6 +28,9 @@ pub struct Plan {
     /// The first of the group descriptors that come with the plan is a folder of the v2 tree; all others are `tasks` files.
     #[serde(default)]
     pub into_group: bool,
+    /// SIGKILL comes to it when its parent ends.
+    #[serde(default)]
+    pub dies_with_parent: bool,
 }
 
 /// Numbers only: the keeper asks no name service.
@@ -148,7 +151,7 @@ pub fn raise_open_files() -> io::Result<OriginalLimit> {
     Ok((soft, hard))
 }
 
-/// Clones a child that executes the plan. Only for a process with one thread.
+/// Clones a child that executes the plan.
 ///
 /// # Errors
 /// `(Fork, errno)` where no child came to be. A failure of a later stage comes through the exec pipe.
@@ -209,7 +212,8 @@ fn clone(into: Option<BorrowedFd<'_>>) -> Result<Option<(i32, OwnedFd)>, Errno> 
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = group.as_raw_fd() as u64;
     }
-    // SAFETY: without CLONE_VM the child has its own copy of everything; this process has one thread, so no lock is held.
+    // SAFETY: without CLONE_VM the child has its own copy of everything. Another thread may have held a lock in that moment: the child
+    // makes system calls only.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     match pid {
         0 => Ok(None),
@@ -219,7 +223,7 @@ fn clone(into: Option<BorrowedFd<'_>>) -> Result<Option<(i32, OwnedFd)>, Errno> 
         }
         // Old container runtimes forbid clone3 by seccomp. The pid is our child's: it cannot be reused before we reap it.
         _ if matches!(Errno::last(), Errno::ENOSYS | Errno::EPERM) && into.is_none() => {
-            // SAFETY: one thread, see above.
+            // SAFETY: see above.
             match unsafe { nix::unistd::fork()? } {
                 nix::unistd::ForkResult::Child => Ok(None),
                 nix::unistd::ForkResult::Parent { child } => {
@@ -252,6 +256,7 @@ struct Prepared {
     env: Vec<*const c_char>,
     /// `LISTEN_FDS=` and their number.
     _listen_fds: Option<CString>,
+    parent: i32,
     /// `LISTEN_PID=` and room for the number.
     listen_pid: Option<Vec<u8>>,
 }
@@ -274,6 +279,7 @@ impl Prepared {
             argv,
             env,
             _listen_fds: listen_fds,
+            parent: super::process::pid(),
             listen_pid,
         })
     }
@@ -320,9 +326,18 @@ impl Prepared {
                 libc::umask(mask);
             }
             if let Some(who) = &plan.identity {
-                check(Stage::Groups, libc::setgroups(who.groups.len(), who.groups.as_ptr()).into())?;
-                check(Stage::Gid, libc::setresgid(who.gid, who.gid, who.gid).into())?;
-                check(Stage::Uid, libc::setresuid(who.uid, who.uid, who.uid).into())?;
+                // Not libc's, which ask every thread to follow: it counts those of the parent, and they are not here.
+                let (groups, uid, gid) = (&who.groups, who.uid, who.gid);
+                check(Stage::Groups, libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+                check(Stage::Gid, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+                check(Stage::Uid, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+            }
+            // A change of the user takes it away (prctl(2)).
+            if plan.dies_with_parent {
+                check(Stage::Fork, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into())?;
+                if libc::getppid() != self.parent {
+                    return Err((Stage::Fork, Errno::ESRCH));
+                }
             }
             check(Stage::Cwd, libc::chdir(self.cwd.as_ptr()).into())
         }

@@ -85,6 +85,20 @@ const RECORD: Form = Object(&[
             ("watch_path", Maybe(&Text)),
             ("spawn", Maybe(&Object(&[("stage", Text), ("errno", Text)]))),
             ("sender", Maybe(&ACTOR)),
+            ("stdout_tail", Texts),
+            ("exit_meaning", Maybe(&Object(&[("words", Text), ("signal", Maybe(&Text))]))),
+            (
+                "lock_holder",
+                Maybe(&Object(&[
+                    ("pid", Number),
+                    ("command", Maybe(&Text)),
+                    ("instance", Maybe(&Text)),
+                    ("path", Text),
+                    ("seen_at", Time),
+                ])),
+            ),
+            ("children", Anything),
+            ("hint", Maybe(&Text)),
         ]),
     ),
     ("left_behind", Number),
@@ -125,6 +139,9 @@ const WHY: Form = Object(&[
     ("since", Maybe(&Time)),
     ("by_cause", Anything),
     ("records", Anything),
+    ("advice", Anything),
+    ("loops", Anything),
+    ("notes", Texts),
 ]);
 
 const BY_CAUSE: Form = Object(&[

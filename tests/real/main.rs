@@ -2,6 +2,7 @@
 
 mod attributes;
 mod bad_input;
+mod causes;
 mod children;
 mod harness;
 mod health;
@@ -12,8 +13,13 @@ mod logs;
 mod look;
 mod memory;
 mod notify;
+mod plan;
 mod policy;
+mod probes;
 mod recovery;
+mod reload;
 mod start_and_stop;
 mod text;
 mod verbs;
+mod watch;
+mod why;

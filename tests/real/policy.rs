@@ -237,3 +237,48 @@ fn no_more_than_two_starts_per_cpu_are_under_way_at_once() {
         stead.until_status(&format!("web-{slot}"), "online");
     }
 }
+
+#[test]
+fn a_job_runs_by_the_clock_and_a_new_daemon_knows_its_time() {
+    let stead = Stead::new();
+    stead.file("job.sh", "#!/bin/sh\necho worked\n");
+    stead.file(
+        "ecosystem.yaml",
+        "apps:\n  - {name: job, script: ./job.sh, autorestart: false, cron_restart: '* * * * * *'}\n  - {name: nightly, script: ./job.sh, autorestart: false, cron_restart: 'TZ=UTC 30 3 29 2 *'}\n  - {name: web, script: /bin/sleep, args: '1000', cron_restart: '*/2 * * * * *'}\n",
+    );
+    stead.run(["start"]);
+    until("the job has worked three times", || records(&stead, "job").len() >= 3);
+    until("web was restarted", || !records(&stead, "web").is_empty());
+    let web = &records(&stead, "web")[0];
+    assert_eq!((&web["cause"], &web["planned"]), (&json!("cron"), &json!(true)));
+    let nightly = stead.until_status("nightly", "waiting");
+    let next = nightly["next_start_at"].as_str().unwrap().to_owned();
+    assert!(next.contains("-02-29T03:30:00"), "{next}");
+    stead.kill_daemon();
+    let nightly = stead.until_status("nightly", "waiting");
+    assert_eq!(nightly["next_start_at"], json!(next));
+    assert_eq!(records(&stead, "nightly").len(), 1);
+    let worked = records(&stead, "job").len();
+    until("the job goes on", || records(&stead, "job").len() > worked);
+    stead.ok(["stop", "job", "web"]);
+    assert_eq!(stead.instance("job")["next_start_at"], Value::Null);
+    let shown = stead.ok(["describe", "nightly"]);
+    assert!(shown.contains("cron_restart TZ=UTC 30 3 29 2 *"), "{shown}");
+}
+
+#[test]
+fn restart_on_keeps_down_what_makes_no_sense() {
+    let stead = Stead::new();
+    stead.file("three.sh", "#!/bin/sh\nexit 3\n");
+    stead.file(
+        "ecosystem.yaml",
+        "apps:\n  - {name: never, script: ./three.sh, restart_on: {3: never}}\n  - {name: always, script: ./three.sh, max_restarts: 2, restart_on: {exit-code: always}, jitter: 20ms}\n",
+    );
+    stead.run(["start"]);
+    stead.until_status("never", "errored");
+    assert_eq!(records(&stead, "never")[0]["next"]["reason"], json!("restart_on 3: never"));
+    until("it is not given up", || records(&stead, "always").len() >= 5);
+    let delays: Vec<u64> =
+        records(&stead, "always").iter().map(|record| record["next"]["delay_ms"].as_u64().unwrap()).collect();
+    assert!(delays.iter().all(|delay| (100..=120).contains(delay)), "{delays:?}");
+}

@@ -2,10 +2,12 @@
 
 use crate::kernel::{Start, Temper, WhenTold};
 use stead::core::clock::Millis;
+use stead::core::cron::Cron;
 use stead::core::event::ExitStatus;
 use stead::core::name::AppName;
 use stead::core::record::SpawnFailure;
-use stead::core::spec::{Bytes, KillMode, Signal, Spec};
+use stead::core::spec::{Bytes, EndKind, HealthCheck, KillMode, Listen, Need, Probe, Reaction, Signal, Spec};
+use stead::core::watch::{WATCH_DELAY, Watch};
 
 /// An app that wishes nothing special.
 pub fn plain(name: &str) -> Spec {
@@ -36,7 +38,28 @@ pub fn spec(text: &str) -> Spec {
             "stop_exit_codes" => {
                 spec.policy.stop_exit_codes = value.split(',').map(|code| code.parse().unwrap()).collect();
             }
+            // Its fields with `_` between them.
+            "cron_restart" => spec.policy.cron_restart = Some(Cron::parse(&value.replace('_', " ")).unwrap()),
+            "jitter" => spec.policy.jitter = span(value),
+            "restart_on" => {
+                spec.policy.restart_on = value
+                    .split(',')
+                    .map(|rule| {
+                        let (kind, reaction) = rule.split_once(':').expect("cause:reaction");
+                        let reaction = match reaction {
+                            "never" => Reaction::Never,
+                            "always" => Reaction::Always,
+                            "backoff" => Reaction::Backoff,
+                            other => panic!("no reaction `{other}`"),
+                        };
+                        (EndKind::parse(kind).unwrap(), reaction)
+                    })
+                    .collect();
+            }
             "kill_signal" => spec.stop.kill_signal = Signal::parse(value).unwrap(),
+            "reload_signal" => spec.reload.reload_signal = Signal::parse(value).unwrap(),
+            "reload_timeout" => spec.reload.reload_timeout = span(value),
+            "listen" => spec.listen = vec![Listen::Tcp(value.into())],
             "kill_timeout" => spec.stop.kill_timeout = span(value),
             "kill_mode" => {
                 spec.stop.kill_mode = match value {
@@ -47,6 +70,14 @@ pub fn spec(text: &str) -> Spec {
                 }
             }
             "max_memory_restart" => spec.max_memory_restart = Some(Bytes(u64::from(number()))),
+            "watch" => {
+                spec.watch = Some(Watch { paths: vec![value.into()], ignore: Vec::new(), delay: WATCH_DELAY });
+            }
+            "wait_ready" => spec.readiness.wait_ready = value == "true",
+            "listen_timeout" => spec.readiness.listen_timeout = span(value),
+            // INTERVAL/RETRIES/START_PERIOD
+            "health_check" => spec.readiness.health_check = Some(health_check(value)),
+            "depends_on" => spec.depends_on = value.split(',').map(dependency).collect(),
             "nice" => spec.nice = Some(value.parse().unwrap()),
             key => match key.strip_prefix("env.") {
                 Some(variable) => drop(spec.env.insert(variable.into(), value.into())),
@@ -58,7 +89,7 @@ pub fn spec(text: &str) -> Spec {
 }
 
 /// `lives`, `exits 1 after 10ms`, `dies SIGSEGV after 2s`, `obeys after 300ms`, `obeys after 300ms with 0`, `ignores signals`,
-/// `children 2`, `stubborn children 2`, `starts in 80ms`, `fails exec ENOENT`, `is unprepared ENOENT`; with commas between.
+/// `ready after 1s`, `never ready`, `well after 2s`, `ill after 1m`, `children 2`, `stubborn children 2`, `starts in 80ms`, `fails exec ENOENT`, `is unprepared ENOENT`; with commas between.
 pub fn temper(text: &str) -> Temper {
     let mut temper = Temper::default();
     for phrase in text.split(',') {
@@ -83,6 +114,10 @@ pub fn temper(text: &str) -> Temper {
                 temper.children = count.parse().unwrap();
                 temper.stubborn_children = true;
             }
+            ["ready", "after", after] => temper.ready = Some(span(after)),
+            ["never", "ready"] => temper.ready = None,
+            ["well", "after", after] => temper.well.0 = span(after),
+            ["ill", "after", after] => temper.well.1 = Some(span(after)),
             ["starts", "in", after] => temper.start = Start::After(span(after)),
             ["fails", stage, errno] => temper.start = Start::Fails(failure(stage, errno)),
             ["is", "unprepared", errno] => temper.start = Start::Unprepared(failure("exec", errno)),
@@ -90,6 +125,31 @@ pub fn temper(text: &str) -> Temper {
         }
     }
     temper
+}
+
+/// `30s/3/0`: interval, retries, start period.
+fn health_check(text: &str) -> HealthCheck {
+    let mut parts = text.split('/');
+    let mut part = |default| parts.next().unwrap_or(default);
+    HealthCheck {
+        interval: span(part("30s")),
+        retries: part("3").parse().expect("a number of retries"),
+        start_period: span(part("0")),
+        timeout: Millis(1_000),
+        probe: Probe::Http("http://127.0.0.1:5000/".into()),
+    }
+}
+
+/// `db` or `db:healthy`.
+fn dependency(text: &str) -> (AppName, Need) {
+    let (name, need) = text.split_once(':').unwrap_or((text, "started"));
+    let need = match need {
+        "started" => Need::Started,
+        "healthy" => Need::Healthy,
+        "done" => Need::Done,
+        other => panic!("nothing is waited for by `{other}`"),
+    };
+    (AppName::parse(name).unwrap(), need)
 }
 
 /// `1500`, `10ms`, `2.5s`, `3m`, `1h`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use stead::core::clock::{Millis, Mono, Now};
 use stead::core::event::{Exit, ExitStatus, RunNote, Usage};
 use stead::core::name::RunId;
+use stead::core::probe::Outcome;
 use stead::core::record::SpawnFailure;
 use stead::core::recover::{Held, HeldState};
 use stead::core::spec::Signal;
@@ -19,6 +20,10 @@ pub struct Temper {
     pub children: u32,
     /// Only SIGKILL ends the children.
     pub stubborn_children: bool,
+    /// It says READY=1 so long after its exec; `None`: never.
+    pub ready: Option<Millis>,
+    /// It is not well before this time after its exec, and not from the second one on.
+    pub well: (Millis, Option<Millis>),
 }
 
 #[derive(Clone, Debug)]
@@ -44,6 +49,8 @@ impl Default for Temper {
             when_told: WhenTold::Ends(Millis(10), None),
             children: 0,
             stubborn_children: false,
+            ready: Some(Millis(20)),
+            well: (Millis(0), None),
         }
     }
 }
@@ -76,6 +83,7 @@ enum Happening {
     Exec(RunId),
     Death(RunId, ExitStatus),
     ChildrenEnd(RunId),
+    Ready(RunId),
 }
 
 /// What the keeper tells of what happened.
@@ -86,6 +94,8 @@ pub enum News {
     Exited(RunId),
     /// The tree of an ended run may be empty now.
     Orphan(RunId),
+    /// One of its processes said that it is ready.
+    Ready(RunId),
 }
 
 /// Processes and the keeper.
@@ -115,6 +125,9 @@ impl Kernel {
                 }
                 kept.state = HeldState::Ended { exit: Exit { status, usage: Usage::default(), at: now } };
                 Some(News::Exited(run))
+            }
+            Happening::Ready(run) => {
+                self.table.get(&run).filter(|kept| matches!(kept.state, HeldState::Live)).map(|_| News::Ready(run))
             }
             Happening::ChildrenEnd(run) => {
                 self.table.get_mut(&run)?.children = 0;
@@ -152,6 +165,16 @@ impl Kernel {
         }
     }
 
+    /// How a live run answers its health check.
+    pub fn probe(&self, now: Now, run: RunId) -> Option<Outcome> {
+        let kept = self.table.get(&run).filter(|kept| matches!(kept.state, HeldState::Live))?;
+        let (from, to) = kept.temper.well;
+        let age = now.mono - kept.started.mono;
+        let ok = age >= from && to.is_none_or(|to| age < to);
+        let said = if ok { "HTTP 200 OK" } else { "HTTP 503 Service Unavailable" };
+        Some(Outcome { ok, said: said.into(), took: Millis(1) })
+    }
+
     /// What the keeper shows to a daemon that begins.
     pub fn inventory(&self) -> Vec<Held> {
         let held = |(run, kept): (&RunId, &Kept)| Held {
@@ -177,7 +200,11 @@ impl Kernel {
         }
         kept.state = HeldState::Live;
         kept.children = kept.temper.children;
-        if let Some((after, status)) = kept.temper.life {
+        let (life, ready) = (kept.temper.life, kept.temper.ready);
+        if let Some(after) = ready {
+            self.at(now.mono + after, Happening::Ready(run));
+        }
+        if let Some((after, status)) = life {
             self.at(now.mono + after, Happening::Death(run, status));
         }
         Some(News::Spawned(run))

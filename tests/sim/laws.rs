@@ -1,19 +1,20 @@
 //! What must hold in every world, each law by its name. They are checked at each action, before it is performed.
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kept, Kernel};
 use crate::world::Disk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stead::core::action::{Action, Entry, Line, Order, To};
+use stead::core::cause::is_planned;
 use stead::core::clock::{Millis, Mono, Now};
 use stead::core::command::{Command, Refusal, Reply};
 use stead::core::event::{Exit, ExitStatus, RunNote, Sent};
 use stead::core::fleet::Fleet;
-use stead::core::instance::Want;
-use stead::core::name::{Id, RunId, Ticket};
+use stead::core::instance::{Instance, Want};
+use stead::core::name::{AppName, Id, RunId, Ticket};
 use stead::core::record::Cause;
 use stead::core::recover::{HeldState, Wanted};
-use stead::core::spec::{KillMode, Policy, Signal, Spec};
+use stead::core::spec::{KillMode, Need, Policy, Signal, Spec};
 
 /// What the world knows of a run, whatever the daemon forgets.
 #[derive(Clone, Debug)]
@@ -25,6 +26,12 @@ struct Life {
     start_lines: u32,
     /// A reset wrote its number.
     mentioned: bool,
+    /// Of a reload: it may live beside the run before it.
+    successor: bool,
+    /// Of a reload: a later run has taken over.
+    relieved: bool,
+    /// The reload signal.
+    asked_to_leave: Option<Mono>,
     /// The first signal of a stop.
     told: Option<Mono>,
     /// SIGKILL has been written down when it was due: who finds the note may send it.
@@ -172,8 +179,14 @@ impl Laws {
     pub fn performed(&mut self, now: Now, action: &Action, world: (&Kernel, &Disk, &Fleet), story: &str) {
         let (kernel, disk, fleet) = world;
         match action {
-            Action::Spawn(order) => self.spawn(order, kernel, story),
-            Action::Signal { run, to, signal } => self.signal(now, *run, *to, *signal, kernel, story),
+            Action::Spawn(order) => {
+                self.starts_after_what_it_needs(order, kernel, fleet, story);
+                self.spawn(order, kernel, story);
+            }
+            Action::Signal { run, to, signal } => {
+                self.ends_after_what_needs_it(*run, kernel, fleet, story);
+                self.signal(now, *run, *to, *signal, kernel, story);
+            }
             Action::Journal { line, .. } => self.journal(line, kernel, fleet, story),
             Action::Forget { run } => {
                 if self.lives.get(run).is_none_or(|life| life.records != 1) {
@@ -186,26 +199,42 @@ impl Laws {
                 }
             }
             Action::Note { run, note } => self.note(now, *run, note, story),
-            Action::Finish { .. }
+            Action::Probe { .. }
+            | Action::Finish { .. }
             | Action::Persist
             | Action::Save { .. }
             | Action::Reply { .. }
             | Action::Flush { .. }
             | Action::Release { .. }
+            | Action::Report { .. }
             | Action::Bye => {}
         }
     }
 
     fn spawn(&mut self, order: &Order, kernel: &Kernel, story: &str) {
         let shown = format!("{}#{}", order.note.instance, order.note.seq);
+        let successor = order.note.reload.is_some();
+        let mut others = 0;
         for (run, kept) in kernel.table.iter().filter(|(_, kept)| kept.note.instance == order.note.instance) {
-            let mode = self.lives.get(run).map(|life| life.spec.stop.kill_mode);
-            if kept.main_lives() || (kept.lives() && mode != Some(KillMode::Main)) {
-                broken("at most one live run per instance", &format!("{shown} beside {}", self.shown(*run)), story);
+            let Some(life) = self.lives.get(run) else { continue };
+            if kept.main_lives() || (kept.lives() && life.spec.stop.kill_mode != KillMode::Main) {
+                others += 1;
+                if !(life.relieved || (successor && life.id == order.note.id)) {
+                    broken("at most one live run per instance", &format!("{shown} beside {}", life.shown), story);
+                }
             }
         }
+        if others > 1 {
+            broken("never more than two live runs per instance", &format!("{shown} is the third"), story);
+        }
+        if successor && self.reloading(&order.note, kernel) {
+            broken("the instances of an app are reloaded one after another", &shown, story);
+        }
         let open = |(run, life): &(&RunId, &Life)| {
-            life.id == order.note.id && life.records == 0 && (life.start_lines > 0 || kernel.table.contains_key(run))
+            life.id == order.note.id
+                && life.records == 0
+                && (life.start_lines > 0 || kernel.table.contains_key(run))
+                && !(successor || life.relieved)
         };
         if let Some((_, life)) = self.lives.iter().find(open) {
             broken("Journal before the next Spawn", &format!("{shown}, and {} has no record", life.shown), story);
@@ -235,6 +264,9 @@ impl Laws {
                 records: 0,
                 start_lines: 0,
                 mentioned: false,
+                successor,
+                relieved: false,
+                asked_to_leave: None,
                 told: None,
                 kill_noted: false,
                 killed: false,
@@ -242,6 +274,51 @@ impl Laws {
                 lost: false,
             },
         );
+    }
+
+    fn starts_after_what_it_needs(&self, order: &Order, kernel: &Kernel, fleet: &Fleet, story: &str) {
+        // A successor starts beside a run that is left alone when what it needs goes away.
+        if order.note.reload.is_some() {
+            return;
+        }
+        for (app, need) in &order.spec.depends_on {
+            let members: Vec<_> = fleet.instances().filter(|one| one.app == *app && one.want != Want::Gone).collect();
+            let lives = |one: &Instance| {
+                // As far as the daemon has heard.
+                let runs = |(run, kept): (&RunId, &Kept)| {
+                    kept.note.id == one.id && self.lives.get(run).is_some_and(|life| !life.heard_of_end)
+                };
+                one.want == Want::Up && *need != Need::Done && kernel.table.iter().any(runs)
+            };
+            let done = |one: &Instance| one.last.as_ref().is_some_and(|last| last.cause == Cause::Success);
+            if members.is_empty() || !members.into_iter().all(|one| lives(one) || done(one)) {
+                let detail = format!("{}#{} starts without {app}", order.note.instance, order.note.seq);
+                broken("what is needed is there before those who need it start", &detail, story);
+            }
+        }
+    }
+
+    /// The first signal of a stop.
+    fn ends_after_what_needs_it(&self, run: RunId, kernel: &Kernel, fleet: &Fleet, story: &str) {
+        let (Some(life), Some(kept)) = (self.lives.get(&run), kernel.table.get(&run)) else { return };
+        let planned = kept.note.intent.as_ref().is_some_and(|intent| is_planned(intent.why.cause));
+        if self.signal_verb || life.told.is_some() || !planned || self.told_daemon > 1 || !kept.main_lives() {
+            return;
+        }
+        // Of a reload: the other run is what they need.
+        if life.relieved || kept.note.reload.is_some() {
+            return;
+        }
+        for (other, dependent) in kernel.table.iter().filter(|(_, other)| other.main_lives()) {
+            let Some(one) = fleet.instance(dependent.note.id) else { continue };
+            let ends_too = one.want != Want::Up
+                || (self.told_daemon == 1 && fleet.instance(life.id).is_some_and(|it| it.want == Want::Up));
+            let mine = one.run().is_some_and(|life| life.id == *other);
+            if ends_too && mine && needs(fleet, &dependent.note.app, &kept.note.app) {
+                let detail = format!("{} is ended while {} lives", life.shown, self.shown(*other));
+                broken("what is needed ends after those who need it", &detail, story);
+            }
+        }
     }
 
     fn signal(&mut self, now: Now, run: RunId, to: To, signal: Signal, kernel: &Kernel, story: &str) {
@@ -263,6 +340,11 @@ impl Laws {
         if !life.heard_of_end && intent.is_none() {
             broken("Note before the first signal of a stop", &detail, story);
         }
+        let leave = life.relieved && to == To::Main && signal == life.spec.reload.reload_signal;
+        if leave && life.asked_to_leave.is_none() && life.told.is_none() {
+            life.asked_to_leave = Some(now.mono);
+            return;
+        }
         if signal != Signal::KILL {
             life.told.get_or_insert(now.mono);
             return;
@@ -277,6 +359,7 @@ impl Laws {
     /// SIGKILL is written down no sooner than it may be sent.
     fn note(&mut self, now: Now, run: RunId, note: &RunNote, story: &str) {
         let shown = self.shown(run);
+        self.takes_over(run, note);
         let Some(life) = self.lives.get_mut(&run) else { return };
         if note.intent.as_ref().is_none_or(|intent| intent.sent != Sent::SigKill) {
             return;
@@ -287,9 +370,42 @@ impl Laws {
         life.kill_noted = true;
     }
 
+    /// Does another instance of the app, or this one, have two runs?
+    fn reloading(&self, note: &RunNote, kernel: &Kernel) -> bool {
+        let mut runs: BTreeMap<&str, u32> = BTreeMap::new();
+        for (run, kept) in kernel.table.iter().filter(|(_, kept)| kept.note.app == note.app) {
+            if self.lives.get(run).is_some_and(|life| life.records == 0) {
+                *runs.entry(&kept.note.instance).or_default() += 1;
+            }
+        }
+        runs.values().any(|count| *count > 1)
+    }
+
+    /// A successor that takes over says so in its note, or in that of the run before it.
+    fn takes_over(&mut self, run: RunId, note: &RunNote) {
+        let asked = note.intent.as_ref().is_some_and(|intent| intent.why.cause == Cause::Reload);
+        let Some(life) = self.lives.get_mut(&run) else { return };
+        let (id, next) = (life.id, life.successor && note.reload.is_none());
+        let newer = self.lives.range(run..).skip(1).any(|(_, one)| one.id == id && one.successor && one.records == 0);
+        if asked
+            && newer
+            && let Some(life) = self.lives.get_mut(&run)
+        {
+            life.relieved = true;
+        }
+        if next {
+            for (_, older) in self.lives.range_mut(..run).filter(|(_, one)| one.id == id) {
+                older.relieved = true;
+            }
+        }
+    }
+
     fn journal(&mut self, line: &Line, kernel: &Kernel, fleet: &Fleet, story: &str) {
         let shown = format!("{}#{}", line.instance, line.seq);
         let count = self.counts.entry(line.id).or_default();
+        if let Some(life) = line.later.and_then(|(run, _)| self.lives.get_mut(&run)) {
+            life.mentioned = true;
+        }
         match &line.entry {
             Entry::Start { .. } => {
                 if let Some(life) = self.lives.get_mut(&line.run) {
@@ -309,6 +425,9 @@ impl Laws {
                     broken("planned restarts never use up max_restarts", &shown, story);
                 }
                 count.short = line.streak.short;
+                if (record.cause == Cause::Watch) != record.evidence.watch_path.is_some() {
+                    broken("a restart for a change names the file", &format!("{record:?}"), story);
+                }
                 let Some(life) = self.lives.get_mut(&line.run) else {
                     broken("no record without a run", &shown, story);
                 };
@@ -356,6 +475,13 @@ impl Laws {
             broken("the tally counts every record and every restart", &detail, story);
         }
     }
+}
+
+/// Whether one app depends on another, be it by a third.
+fn needs(fleet: &Fleet, app: &str, other: &str) -> bool {
+    let Ok(name) = AppName::parse(app) else { return false };
+    let Some(wish) = fleet.app(&name) else { return false };
+    wish.spec.depends_on.keys().any(|next| next.as_str() == other || needs(fleet, next.as_str(), other))
 }
 
 fn cause(exit: &Exit, policy: &Policy) -> Cause {

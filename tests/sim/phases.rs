@@ -5,13 +5,15 @@ use crate::world::environment;
 use std::collections::BTreeSet;
 use stead::core::action::Action;
 use stead::core::clock::{Millis, Mono, Now, Wall};
-use stead::core::command::{Asked, Command};
+use stead::core::command::{Asked, Command, Terms};
 use stead::core::event::{Event, Exit, ExitStatus, Facts, Usage};
 use stead::core::fleet::Fleet;
 use stead::core::instance::Phase;
-use stead::core::name::{RunId, Ticket};
+use stead::core::name::{AppName, RunId, Ticket};
+use stead::core::probe::Outcome;
 use stead::core::record::{Actor, Crossing, SpawnFailure};
-use stead::core::spec::Signal;
+use stead::core::spec::{Listen, Signal};
+use stead::core::watch::{WATCH_DELAY, Watch};
 
 const NAME: &str = "api";
 
@@ -19,11 +21,19 @@ const NAME: &str = "api";
 const LIVE: RunId = RunId(1);
 const STALE: RunId = RunId(77);
 
+/// The second run, where there is one.
+const NEXT: RunId = RunId(2);
+
 /// The way to each phase: what is asked and what happens, one after another.
 fn phases() -> Vec<(&'static str, Vec<Event>)> {
     let start = || asked(apply(true));
+    let proven = || asked(apply_with_proof());
     let spawned = || Event::Spawned { run: LIVE, pid: 101, at: now(5) };
     let stop = || asked(Command::Stop { targets: vec![NAME.into()] });
+    let reload = [start(), spawned(), asked(Command::Reload { targets: vec![NAME.into()] })];
+    let next_spawned = || Event::Spawned { run: NEXT, pid: 103, at: now(400) };
+    // By then the successor has lived for `min_uptime`.
+    let later = || Event::Due;
     vec![
         ("nothing", vec![]),
         ("stopped", vec![asked(apply(false))]),
@@ -32,6 +42,11 @@ fn phases() -> Vec<(&'static str, Vec<Event>)> {
         ("starting, to be deleted", vec![start(), asked(Command::Delete { targets: vec![NAME.into()] })]),
         ("queued", vec![asked(apply_many())]),
         ("online", vec![start(), spawned()]),
+        ("readying", vec![proven(), spawned()]),
+        ("readying, and ready", vec![proven(), spawned(), Event::Ready { run: LIVE }]),
+        ("readying, and asked", vec![proven(), spawned(), Event::Ready { run: LIVE }, Event::Due]),
+        ("readying, to be stopped", vec![proven(), spawned(), stop()]),
+        ("online, and well", vec![proven(), spawned(), Event::Ready { run: LIVE }, Event::Due, probed(LIVE, true)]),
         ("stopping", vec![start(), spawned(), stop()]),
         (
             "stopping, to be started",
@@ -40,6 +55,12 @@ fn phases() -> Vec<(&'static str, Vec<Event>)> {
         ("ending", vec![start(), spawned(), exited(LIVE, 0)]),
         ("ending, with children", vec![start(), spawned(), exited(LIVE, 2)]),
         ("ending a stop", vec![start(), spawned(), stop(), exited(LIVE, 2)]),
+        ("reloading, the successor starts", reload.to_vec()),
+        ("reloading, the successor is up", [&reload[..], &[next_spawned()]].concat()),
+        ("reloading, the successor is given up", [&reload[..], &[next_spawned(), over_cap(NEXT)]].concat()),
+        ("reloading, the successor ends", [&reload[..], &[next_spawned(), exited(NEXT, 2)]].concat()),
+        ("reloaded, the old run leaves", [&reload[..], &[next_spawned(), later()]].concat()),
+        ("reloaded, the old run ends", [&reload[..], &[next_spawned(), exited(LIVE, 2)]].concat()),
         ("waiting", vec![start(), spawned(), exited(LIVE, 0), finished(LIVE)]),
         ("errored", vec![start(), failed(LIVE), Event::Due, failed(RunId(2))]),
         ("stopped after a run", vec![start(), spawned(), stop(), exited(LIVE, 0), finished(LIVE)]),
@@ -56,6 +77,9 @@ fn events(run: RunId) -> Vec<Event> {
         exited(run, 0),
         exited(run, 3),
         over_cap(run),
+        Event::Ready { run },
+        probed(run, true),
+        probed(run, false),
         Event::OomKill { run },
         finished(run),
     ]
@@ -79,7 +103,7 @@ fn commands() -> Vec<Event> {
         Command::Resurrect,
         Command::Kill,
     ]);
-    commands.into_iter().map(asked).chain([term(), Event::Due]).collect()
+    commands.into_iter().map(asked).chain([term(), changed(), Event::ClockSet, Event::Due]).collect()
 }
 
 #[test]
@@ -94,20 +118,21 @@ fn every_phase_is_among_them() {
             Phase::Waiting { .. } => "waiting",
             Phase::Queued => "queued",
             Phase::Starting { .. } => "starting",
+            Phase::Readying { .. } => "readying",
             Phase::Online { .. } => "online",
             Phase::Stopping { .. } => "stopping",
             Phase::Ending { .. } => "ending",
         }));
     }
-    let all = ["ending", "errored", "online", "queued", "starting", "stopped", "stopping", "waiting"];
+    let all = ["ending", "errored", "online", "queued", "readying", "starting", "stopped", "stopping", "waiting"];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
 }
 
 #[test]
 fn every_phase_answers_every_event_and_every_second_one() {
     for (phase, way) in phases() {
-        for first in commands().into_iter().chain(events(LIVE)) {
-            for second in commands().into_iter().chain(events(LIVE)) {
+        for first in commands().into_iter().chain(events(LIVE)).chain(events(NEXT)) {
+            for second in commands().into_iter().chain(events(LIVE)).chain(events(NEXT)) {
                 let mut fleet = Fleet::new(1);
                 happen(&mut fleet, &way);
                 for event in [&first, &second] {
@@ -143,7 +168,7 @@ fn an_event_of_another_run_changes_nothing() {
 #[test]
 fn an_event_that_comes_twice_changes_nothing_the_second_time() {
     for (phase, way) in phases() {
-        for event in events(LIVE) {
+        for event in events(LIVE).into_iter().chain(events(NEXT)) {
             let mut fleet = Fleet::new(1);
             happen(&mut fleet, &way);
             let _ = fleet.handle(now(50), event.clone());
@@ -167,14 +192,45 @@ fn apply(autostart: bool) -> Command {
     spec.autostart = autostart;
     spec.policy.max_restarts = 2;
     spec.policy.restart_delay = Millis(100);
-    Command::Apply { specs: vec![spec], environment: environment(), rules: None, notifiers: None }
+    spec.watch = Some(Watch { paths: vec!["/srv".into()], ignore: Vec::new(), delay: WATCH_DELAY });
+    spec.policy.min_uptime = Millis(100);
+    spec.listen = vec![Listen::Tcp(":80".into())];
+    Command::Apply {
+        specs: vec![spec],
+        environment: environment(),
+        rules: None,
+        notifiers: None,
+        terms: Terms::default(),
+    }
 }
 
 /// More than may start at once.
 fn apply_many() -> Command {
     let mut spec = plain(NAME);
     spec.instances = Some(4);
-    Command::Apply { specs: vec![spec], environment: environment(), rules: None, notifiers: None }
+    Command::Apply {
+        specs: vec![spec],
+        environment: environment(),
+        rules: None,
+        notifiers: None,
+        terms: Terms::default(),
+    }
+}
+
+/// Online when it has said so and is well.
+fn apply_with_proof() -> Command {
+    let spec = crate::app::spec(&format!("{NAME} wait_ready=true health_check=100ms/1/0"));
+    Command::Apply {
+        specs: vec![spec],
+        environment: environment(),
+        rules: None,
+        notifiers: None,
+        terms: Terms::default(),
+    }
+}
+
+fn probed(run: RunId, ok: bool) -> Event {
+    Event::Probed { run, outcome: Outcome { ok, said: String::new(), took: Millis(1) } }
 }
 
 fn asked(command: Command) -> Event {
@@ -203,6 +259,10 @@ fn finished(run: RunId) -> Event {
 
 fn failed(run: RunId) -> Event {
     Event::SpawnFailed { run, failure: SpawnFailure { stage: "exec".into(), errno: "ENOENT".into() } }
+}
+
+fn changed() -> Event {
+    Event::Changed { app: AppName::parse(NAME).unwrap(), path: "app.py".into() }
 }
 
 fn term() -> Event {

@@ -3,7 +3,7 @@
 use crate::app::plain;
 use crate::kernel::{Start, Temper, WhenTold};
 use crate::laws::{self, broken};
-use crate::world::{World, apply};
+use crate::world::{World, apply, apply_by};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -11,12 +11,17 @@ use proptest::test_runner::FileFailurePersistence;
 use std::fmt;
 use stead::core::change::{self, Effect};
 use stead::core::clock::Millis;
-use stead::core::command::Command;
+use stead::core::command::{Command, Terms};
+use stead::core::cron::Cron;
 use stead::core::event::ExitStatus;
 use stead::core::fleet::Fleet;
 use stead::core::instance::{Instance, Phase, Want};
+use stead::core::name::AppName;
 use stead::core::record::{NextAction, SpawnFailure};
-use stead::core::spec::{KillMode, Policy, Signal, Spec, Stop};
+use stead::core::spec::{
+    EndKind, HealthCheck, KillMode, Listen, Need, Policy, Probe, Reaction, Readiness, Reload, Signal, Spec, Stop,
+};
+use stead::core::watch::{WATCH_DELAY, Watch};
 
 /// Names such that one app's instance may be called as another app.
 const NAMES: [&str; 3] = ["api", "web", "api-1"];
@@ -46,6 +51,11 @@ struct AppPlan {
     autostart: bool,
     policy: Policy,
     stop: Stop,
+    listens: bool,
+    reload_timeout: u64,
+    readiness: Readiness,
+    /// On the apps before it.
+    depends_on: [Option<Need>; 2],
     /// Of the first, second … run; later ones live.
     tempers: Vec<Temper>,
 }
@@ -61,6 +71,8 @@ enum Deed {
         app: usize,
         restart: bool,
     },
+    /// A watched file.
+    Touch(usize),
     MemoryIsShort {
         killed: bool,
     },
@@ -75,6 +87,8 @@ enum Deed {
 #[derive(Clone, Debug)]
 enum Verb {
     StartFile,
+    Plan { prune: bool },
+    Prune,
     Start(usize),
     Stop(usize),
     Restart(usize),
@@ -109,8 +123,13 @@ fn temper() -> impl Strategy<Value = Temper> {
             .prop_map(|(ms, code)| WhenTold::Ends(Millis(ms), code)),
         1 => Just(WhenTold::Ignores),
     ];
-    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>()).prop_map(
-        |(start, life, when_told, children, stubborn_children)| Temper {
+    let ready = select(vec![None, Some(Millis(0)), Some(Millis(20)), Some(Millis(700)), Some(Millis(5_000))]);
+    let well = (select(vec![0, 0, 300, 4_000]), select(vec![None, None, Some(3_000), Some(40_000)]))
+        .prop_map(|(from, to)| (Millis(from), to.map(Millis)));
+    (start, life, when_told, select(vec![0, 0, 0, 1, 3]), any::<bool>(), ready, well).prop_map(
+        |(start, life, when_told, children, stubborn_children, ready, well)| Temper {
+            ready,
+            well,
             start,
             life,
             when_told,
@@ -127,35 +146,72 @@ fn app() -> impl Strategy<Value = AppPlan> {
         select(vec![None, None, Some(100)]),
         select(vec![0, 1, 2, 3, 16]),
         select(vec![vec![], vec![3]]),
+        select(vec![None, None, None, Some("* * * * *"), Some("*/7 * * * * *"), Some("@daily")]),
+        select(vec![0, 0, 300]),
+        select(vec![
+            vec![],
+            vec![],
+            vec![("exit-code", Reaction::Backoff), ("3", Reaction::Never)],
+            vec![("signal", Reaction::Always), ("success", Reaction::Never)],
+        ]),
     )
-        .prop_map(|(autorestart, delay, exp, max_restarts, codes)| Policy {
+        .prop_map(|(autorestart, delay, exp, max_restarts, codes, cron, jitter, rules)| Policy {
             autorestart,
             restart_delay: Millis(delay),
             exp_backoff_restart_delay: exp.map(Millis),
             max_restarts,
             stop_exit_codes: codes.into_iter().collect(),
+            cron_restart: cron.map(|line| Cron::parse(line).unwrap()),
+            jitter: Millis(jitter),
+            restart_on: rules.into_iter().map(|(kind, what)| (EndKind::parse(kind).unwrap(), what)).collect(),
             ..Policy::default()
         });
     let stop = (select(vec![100, 1_600]), select(vec![KillMode::Tree, KillMode::Mixed, KillMode::Main]))
         .prop_map(|(timeout, kill_mode)| Stop { kill_timeout: Millis(timeout), kill_mode, ..Stop::default() });
-    (select(vec![None, None, Some(1), Some(2), Some(3)]), prop::bool::weighted(0.85), policy, stop, vec(temper(), 0..6))
-        .prop_map(|(instances, autostart, policy, stop, tempers)| AppPlan {
+    let reload = (any::<bool>(), select(vec![0, 200, 3_000]));
+    let check = (select(vec![200, 1_000, 30_000]), 1..4u32, select(vec![0, 0, 2_000])).prop_map(
+        |(interval, retries, start_period)| HealthCheck {
+            probe: Probe::Tcp("127.0.0.1:1".into()),
+            interval: Millis(interval),
+            timeout: Millis(1_000),
+            retries,
+            start_period: Millis(start_period),
+        },
+    );
+    let readiness = (prop::bool::weighted(0.3), select(vec![100, 3_000]), proptest::option::weighted(0.3, check))
+        .prop_map(|(wait_ready, timeout, health_check)| Readiness {
+            wait_ready,
+            listen_timeout: Millis(timeout),
+            health_check,
+        });
+    let instances = select(vec![None, None, Some(1), Some(2), Some(3)]);
+    let need = || select(vec![None, None, None, Some(Need::Started), Some(Need::Healthy), Some(Need::Done)]);
+    let depends_on = (need(), need()).prop_map(|(first, second)| [first, second]);
+    (instances, prop::bool::weighted(0.85), policy, stop, readiness, depends_on, reload, vec(temper(), 0..6)).prop_map(
+        |(instances, autostart, policy, stop, readiness, depends_on, (listens, reload_timeout), tempers)| AppPlan {
+            depends_on,
             instances,
             autostart,
             policy,
             stop,
+            listens,
+            reload_timeout,
+            readiness,
             tempers,
-        })
+        },
+    )
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
     let app = || 0..NAMES.len() + 1;
     let verb = prop_oneof![
         3 => Just(Verb::StartFile),
+        1 => any::<bool>().prop_map(|prune| Verb::Plan { prune }),
+        1 => Just(Verb::Prune),
         3 => app().prop_map(Verb::Start),
         4 => app().prop_map(Verb::Stop),
         3 => app().prop_map(Verb::Restart),
-        1 => app().prop_map(Verb::Reload),
+        4 => app().prop_map(Verb::Reload),
         3 => app().prop_map(Verb::Delete),
         3 => (0..NAMES.len(), 1..5u32).prop_map(|(app, count)| Verb::Scale(app, count)),
         2 => app().prop_map(Verb::Reset),
@@ -168,6 +224,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         12 => (verb, prop::bool::weighted(0.7)).prop_map(|(verb, wait)| Deed::Ask { verb, wait }),
         2 => (0..NAMES.len(), any::<bool>()).prop_map(|(app, restart)| Deed::Edit { app, restart }),
+        2 => (0..NAMES.len()).prop_map(Deed::Touch),
         1 => any::<bool>().prop_map(|killed| Deed::MemoryIsShort { killed }),
         2 => Just(Deed::DaemonDies),
         4 => (0..25usize).prop_map(Deed::DaemonDiesAfter),
@@ -208,6 +265,7 @@ fn live(plan: &Plan, wall_steps: &[i64]) -> World {
     }
     world.pass(laws::QUIET);
     world.start_stead();
+    world.daemon_lives_on();
     world.pass(laws::QUIET);
     rests(&mut world);
     ask_again(&mut world, &file);
@@ -216,6 +274,13 @@ fn live(plan: &Plan, wall_steps: &[i64]) -> World {
 
 fn happens(world: &mut World, file: &mut [Spec], deed: &Deed) {
     match deed {
+        Deed::Ask { verb: verb @ Verb::Plan { .. }, wait } => {
+            let before = world.fleet.clone();
+            world.ask(command(verb, file), *wait);
+            if world.fleet.is_some() && world.fleet != before {
+                broken("a dry run changes nothing", &format!("{verb:?}"), &world.transcript);
+            }
+        }
         Deed::Ask { verb, wait } => {
             world.ask(command(verb, file), *wait);
         }
@@ -228,6 +293,7 @@ fn happens(world: &mut World, file: &mut [Spec], deed: &Deed) {
                 spec.policy.autorestart = !spec.policy.autorestart;
             }
         }
+        Deed::Touch(app) => world.file_changes(NAMES[*app], "app.py"),
         Deed::MemoryIsShort { killed } => world.memory_is_short(*killed),
         Deed::DaemonDies => world.daemon_dies(),
         Deed::DaemonDiesAfter(actions) => world.daemon_dies_after(*actions),
@@ -242,6 +308,9 @@ fn command(verb: &Verb, file: &[Spec]) -> Command {
     let targets = |app: &usize| vec![NAMES.get(*app).map_or("all", |name| name).to_owned()];
     match verb {
         Verb::StartFile => apply(file),
+        Verb::Plan { prune } => apply_by(file, Terms { dry_run: true, prune: *prune, ..Terms::default() }),
+        // Of the first app alone: the others are gone from the file, until it is applied again.
+        Verb::Prune => apply_by(&file[..1], Terms { prune: true, ..Terms::default() }),
         Verb::Start(app) => Command::Start { targets: targets(app) },
         Verb::Stop(app) => Command::Stop { targets: targets(app) },
         Verb::Restart(app) => Command::Restart { targets: targets(app), environment: None },
@@ -263,6 +332,16 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
         autostart: app.autostart,
         policy: app.policy.clone(),
         stop: app.stop.clone(),
+        watch: Some(Watch { paths: vec!["/srv".into()], ignore: Vec::new(), delay: WATCH_DELAY }),
+        listen: if app.listens { vec![Listen::Tcp(":80".into())] } else { Vec::new() },
+        reload: Reload { reload_timeout: Millis(app.reload_timeout), ..Reload::default() },
+        readiness: app.readiness.clone(),
+        depends_on: NAMES
+            .iter()
+            .take_while(|other| **other != name)
+            .zip(app.depends_on)
+            .filter_map(|(other, need)| Some((AppName::parse(other).expect("it is a name"), need?)))
+            .collect(),
         ..plain(name)
     }
 }
@@ -270,8 +349,12 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
 /// After a long quiet, everything is where it should be.
 fn rests(world: &mut World) {
     let story = world.transcript.clone();
-    world.laws.nobody_waits(&story);
     let fleet = world.fleet.as_ref().expect("a daemon lives");
+    // For the end of a job that goes on and on one may wait.
+    let waits = |one: &Instance| fleet.waits_for(one).filter(|_| one.phase == Phase::Queued);
+    if !fleet.instances().filter_map(waits).any(|unmet| unmet.need == Need::Done && unmet.is_coming) {
+        world.laws.nobody_waits(&story);
+    }
     world.laws.all_is_written(&world.kernel, fleet, &story);
     for one in fleet.instances() {
         came_true(world, fleet, one, &story);
@@ -296,6 +379,7 @@ fn came_true(world: &World, fleet: &Fleet, one: &Instance, story: &str) {
                 broken("what is wanted up goes up", &detail, story);
             }
         }
+        (Want::Up, Phase::Queued) if fleet.waits_for(one).is_some() => {}
         (Want::Up, Phase::Queued) => broken("everybody gets a turn", &detail, story),
         (Want::Up, Phase::Online { run, .. }) => {
             let wish = &fleet.app(&one.app).expect("an instance has an app").spec;
@@ -310,6 +394,7 @@ fn came_true(world: &World, fleet: &Fleet, one: &Instance, story: &str) {
             Phase::Errored { .. }
             | Phase::Waiting { .. }
             | Phase::Starting { .. }
+            | Phase::Readying { .. }
             | Phase::Stopping { .. }
             | Phase::Ending { .. },
         ) => {}
@@ -335,8 +420,14 @@ fn no_daemon_makes_a_difference(world: &mut World) {
                 other => format!("{other:?}"),
             };
             format!(
-                "{:?} {} {:?} {phase} seq {} {:?} {:?} {last:?}",
-                one.id, one.name, one.want, one.seq, one.tally, one.streak
+                "{:?} {} {:?} {phase} {:?} seq {} {:?} {:?} {last:?}",
+                one.id,
+                one.name,
+                one.want,
+                one.runs().map(|run| run.id).collect::<Vec<_>>(),
+                one.seq,
+                one.tally,
+                one.streak
             )
         };
         fleet.instances().filter(still).map(show).collect()
@@ -390,7 +481,11 @@ proptest! {
 proptest! {
     #![proptest_config(config(5))]
     #[test]
-    fn steps_of_the_wall_clock_change_nothing(plan in plan(), steps in vec(-10_000_000..10_000_000i64, 25)) {
+    fn steps_of_the_wall_clock_change_nothing_but_times_of_cron(
+        mut plan in plan(),
+        steps in vec(-10_000_000..10_000_000i64, 25),
+    ) {
+        plan.apps.iter_mut().for_each(|app| app.policy.cron_restart = None);
         prop_assert_eq!(live(&plan, &steps).transcript, live(&plan, &[]).transcript);
     }
 }

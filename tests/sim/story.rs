@@ -3,11 +3,11 @@
 
 use crate::app;
 use crate::words;
-use crate::world::{World, apply, environment};
+use crate::world::{World, apply, apply_by, environment};
 use std::fs;
 use std::path::{Path, PathBuf};
 use stead::core::clock::Millis;
-use stead::core::command::Command;
+use stead::core::command::{Command, Terms};
 use stead::core::recover::Wanted;
 use stead::core::spec::{Signal, Spec};
 
@@ -96,6 +96,10 @@ fn happens(world: &mut World, file: &mut Vec<Spec>, what: &str) {
             let by = app::span(span).0 as i64;
             return world.wall_steps(if sign == "-" { -by } else { by });
         }
+        ("touch", rest) => {
+            let (app, path) = rest.split_once(' ').expect("touch NAME FILE");
+            return world.file_changes(app, path);
+        }
         ("memory", "is short") => return world.memory_is_short(false),
         ("memory", "is out") => return world.memory_is_short(true),
         ("SIGTERM", _) => return world.term(),
@@ -114,6 +118,9 @@ fn happens(world: &mut World, file: &mut Vec<Spec>, what: &str) {
             return;
         }
         ("start", "") => apply(file),
+        ("start", "--dry-run") => apply_by(file, Terms { dry_run: true, ..Terms::default() }),
+        ("start", "--dry-run --prune") => apply_by(file, Terms { dry_run: true, prune: true, ..Terms::default() }),
+        ("start", "--prune") => apply_by(file, Terms { prune: true, ..Terms::default() }),
         ("start", _) => Command::Start { targets: targets() },
         ("stop", _) => Command::Stop { targets: targets() },
         ("restart", _) => {

@@ -7,9 +7,10 @@ use stead::core::clock::Mono;
 use stead::core::command::{ChangeKind, Command, Refusal, Reply};
 use stead::core::event::{Event, ExitStatus, Sent};
 use stead::core::fleet::Fleet;
-use stead::core::instance::Want;
+use stead::core::instance::{Part, Want};
 use stead::core::name::{RunId, Ticket};
 use stead::core::record::{NextAction, Record};
+use stead::core::reload::Beside;
 
 pub fn ticket(ticket: Ticket) -> String {
     format!("client {}", ticket.0)
@@ -17,7 +18,11 @@ pub fn ticket(ticket: Ticket) -> String {
 
 pub fn command(command: &Command) -> String {
     match command {
-        Command::Apply { .. } => "start FILE".into(),
+        Command::Apply { terms, .. } => format!(
+            "start FILE{}{}",
+            if terms.dry_run { " --dry-run" } else { "" },
+            if terms.prune { " --prune" } else { "" }
+        ),
         Command::Start { targets } => format!("start {}", targets.join(" ")),
         Command::Stop { targets } => format!("stop {}", targets.join(" ")),
         Command::Restart { targets, .. } => format!("restart {}", targets.join(" ")),
@@ -47,30 +52,42 @@ pub fn event(event: &Event, shown: impl Fn(RunId) -> String) -> String {
                 ExitStatus::Signal { signal, .. } => format!("{} dies of {signal}{left}", shown(*run)),
             }
         }
+        Event::Ready { run } => format!("{} says READY=1", shown(*run)),
+        Event::Probed { run, outcome } => format!("{} answers: {}", shown(*run), outcome.said),
         Event::OverCap { run, .. } => format!("{} is over its cap", shown(*run)),
         Event::OomKill { run } => format!("the kernel kills in the group of {}", shown(*run)),
         Event::Finished { run, .. } => format!("{} finished", shown(*run)),
+        Event::Changed { app, path } => format!("{path} of {app} changed"),
         Event::Term { .. } => "SIGTERM to stead".into(),
+        Event::ClockSet => "the clock is set".into(),
         Event::Due => "due".into(),
     }
 }
 
 pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
     match action {
-        Action::Spawn(order) => format!("spawn {}#{}", order.note.instance, order.note.seq),
+        Action::Spawn(order) => {
+            let beside = if order.note.reload.is_some() { " beside the run before it" } else { "" };
+            format!("spawn {}#{}{beside}", order.note.instance, order.note.seq)
+        }
         Action::Note { run, note } => match &note.intent {
             Some(intent) => format!(
-                "note {}: {}, SIGKILL at {}{}",
+                "note {}: {}, {} at {}{}",
                 shown(*run),
                 intent.why.cause.word(),
+                if intent.sent == Sent::ReloadSignal { "kill signal" } else { "SIGKILL" },
                 seconds(intent.kill_at),
                 match intent.sent {
                     Sent::Nothing => "",
+                    Sent::ReloadSignal => ", reload signal sent",
                     Sent::KillSignal => ", signal sent",
                     Sent::SigKill => ", killed",
                 }
             ),
-            None => format!("note {}", shown(*run)),
+            None => {
+                let beside = if note.reload.is_some() { ", a successor" } else { "" };
+                format!("note {}: {}{beside}", shown(*run), format!("{:?}", note.reached).to_lowercase())
+            }
         },
         Action::Signal { run, to, signal } => format!(
             "{signal} to {} of {}",
@@ -80,6 +97,7 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
             },
             shown(*run)
         ),
+        Action::Probe { run, .. } => format!("probe {}", shown(*run)),
         Action::Finish { run, tree: true } => format!("finish {}", shown(*run)),
         Action::Finish { run, tree: false } => format!("finish {}, whatever it left", shown(*run)),
         Action::Journal { line, .. } => match &line.entry {
@@ -94,6 +112,7 @@ pub fn action(action: &Action, shown: impl Fn(RunId) -> String) -> String {
         Action::Reply { ticket: to, result } => format!("answer {}: {}", ticket(*to), answer(result)),
         Action::Flush { ids, .. } => format!("flush the logs of {}", ids.len()),
         Action::Release { app } => format!("release {app}"),
+        Action::Report { instance, text } => format!("report of {instance}: {text}"),
         Action::Bye => "bye".into(),
     }
 }
@@ -115,6 +134,15 @@ pub fn status(fleet: &Fleet, now: Mono) -> Vec<String> {
                 ", ended {} = {} planned + {} unplanned, restarts {} ({} unplanned), short {}",
                 tally.total, tally.planned, tally.unplanned, tally.restarts, tally.restarts_unplanned, one.streak.short
             );
+            match &one.beside {
+                None => {}
+                Some(Beside::Awaited { .. }) => line.push_str(", is to be reloaded"),
+                Some(Beside::Living(phase)) => {
+                    let run = phase.run().expect("a second run");
+                    let what = if run.part == Part::Predecessor { "leaves" } else { "starts" };
+                    let _ = write!(line, ", {}#{} {what} beside it", one.name, run.seq);
+                }
+            }
             if is_crash_loop(&one.streak, now) {
                 line.push_str(", a crash loop");
             }
@@ -138,6 +166,7 @@ fn end(record: &Record) -> String {
         NextAction::Stop => "stop",
         NextAction::GiveUp => "give up",
         NextAction::Delete => "delete",
+        NextAction::RunsOn => "nothing",
     };
     let delay = record.next.delay_ms.map(|delay| format!(" in {delay}")).unwrap_or_default();
     let _ = write!(line, "; {next}{delay}: {}", record.next.reason);
@@ -156,9 +185,11 @@ fn answer(result: &Result<Reply, Refusal>) -> String {
                 let kind = match change.kind {
                     ChangeKind::Started => "started",
                     ChangeKind::Restarted => "restarted",
+                    ChangeKind::Reloaded => "reloaded",
                     ChangeKind::Added => "added",
                     ChangeKind::Updated => "updated",
                     ChangeKind::Unchanged => "unchanged",
+                    ChangeKind::Gone => "left",
                     ChangeKind::Stopped => "stopped",
                     ChangeKind::Deleted => "deleted",
                     ChangeKind::Signalled => "signalled",

@@ -1,7 +1,7 @@
 //! The simulated world: virtual time, the kernel, the disk, and a daemon that lives and dies between them.
 
 use crate::kernel::{Kept, Kernel, News, Start, Temper};
-use crate::laws::Laws;
+use crate::laws::{Laws, broken};
 use crate::phases::over_cap;
 use crate::words;
 use serde::Serialize;
@@ -10,10 +10,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use stead::core::action::{Action, Line, To};
 use stead::core::clock::{Millis, Mono, Now, Wall};
-use stead::core::command::{Asked, Change, ChangeKind, Command, Refusal, Reply};
+use stead::core::command::{Asked, Change, ChangeKind, Command, Origin, Refusal, Reply, Terms};
+use stead::core::cron::Calendar;
 use stead::core::event::{Event, Facts};
 use stead::core::fleet::Fleet;
-use stead::core::name::{RunId, Ticket};
+use stead::core::instance::Want;
+use stead::core::name::{AppName, Id, RunId, Ticket};
+use stead::core::probe::Outcome;
 use stead::core::record::{Actor, SpawnFailure};
 use stead::core::recover::{Found, HeldState, Tail, Wanted, tails};
 use stead::core::spec::{Env, Spec};
@@ -40,6 +43,8 @@ pub struct World {
     mail: BTreeMap<(Mono, u64), Letter>,
     letters: u64,
     finishing: BTreeMap<RunId, bool>,
+    /// In the socket that the keeper holds.
+    said_ready: Vec<RunId>,
     /// The daemon dies when it has performed so many actions.
     dies_after: Option<usize>,
     begins: Option<Mono>,
@@ -62,6 +67,7 @@ enum Letter {
     News(News),
     Unprepared(RunId, SpawnFailure),
     Finished(RunId),
+    Probed(RunId, Outcome),
 }
 
 impl World {
@@ -81,6 +87,7 @@ impl World {
             mail: BTreeMap::new(),
             letters: 0,
             finishing: BTreeMap::new(),
+            said_ready: Vec::new(),
             dies_after: None,
             begins: Some(Mono(0)),
             tickets: 0,
@@ -146,6 +153,23 @@ impl World {
         self.handle(&heading, event);
     }
 
+    /// A file that an app watches changes; without a daemon nobody sees it.
+    pub fn file_changes(&mut self, app: &str, path: &str) {
+        let Ok(app) = AppName::parse(app) else { return };
+        let wants = |world: &World| -> Vec<(Id, Want)> {
+            world.fleet.iter().flat_map(Fleet::instances).map(|one| (one.id, one.want)).collect()
+        };
+        let before = wants(self);
+        let event = Event::Changed { app, path: path.to_owned() };
+        let heading = words::event(&event, |run| self.laws.shown(run));
+        if self.fleet.is_some() {
+            self.handle(&heading, event);
+        }
+        if self.fleet.is_some() && wants(self) != before {
+            broken("a change of a file is nobody's wish", &heading, &self.transcript);
+        }
+    }
+
     /// Somebody tells stead to end.
     pub fn term(&mut self) {
         if self.has_ended() {
@@ -163,6 +187,11 @@ impl World {
         if self.fleet.take().is_some() {
             self.say("the daemon dies");
             self.laws.daemon_died(&self.kernel);
+            let unread = self.mail.values().filter_map(|letter| match letter {
+                Letter::News(News::Ready(run)) => Some(*run),
+                _ => None,
+            });
+            self.said_ready.extend(unread);
             self.mail.clear();
             self.finishing.clear();
             self.dies_after = None;
@@ -172,6 +201,11 @@ impl World {
 
     pub fn daemon_dies_after(&mut self, actions: usize) {
         self.dies_after = Some(actions);
+    }
+
+    /// A daemon that was to die later lives on.
+    pub fn daemon_lives_on(&mut self) {
+        self.dies_after = None;
     }
 
     /// The keeper is killed; what it held is ended, and a new keeper starts a new daemon.
@@ -208,6 +242,7 @@ impl World {
     /// The wall clock steps; nothing else does.
     pub fn wall_steps(&mut self, by: i64) {
         self.now.wall = Wall(self.now.wall.0 + by);
+        self.handle("the clock is set", Event::ClockSet);
     }
 
     /// A note of the story itself.
@@ -235,10 +270,11 @@ impl World {
     fn step(&mut self) {
         let now = self.now;
         if self.kernel.next().is_some_and(|at| at <= now.mono) {
-            if let Some(news) = self.kernel.happen(now)
-                && self.fleet.is_some()
-            {
-                self.post(self.latency, Letter::News(news));
+            match self.kernel.happen(now) {
+                // The keeper holds the socket: what is said while no daemon lives waits there.
+                Some(News::Ready(run)) if self.fleet.is_none() => self.said_ready.push(run),
+                Some(news) if self.fleet.is_some() => self.post(self.latency, Letter::News(news)),
+                Some(_) | None => {}
             }
             return;
         }
@@ -260,6 +296,8 @@ impl World {
         let event = match letter {
             Letter::News(News::Orphan(run)) => return self.sweep(run),
             Letter::Finished(run) => Event::Finished { run, facts: Box::new(Facts::default()) },
+            Letter::Probed(run, outcome) => Event::Probed { run, outcome },
+            Letter::News(News::Ready(run)) => Event::Ready { run },
             Letter::Unprepared(run, failure) => Event::SpawnFailed { run, failure },
             Letter::News(News::Spawned(run)) => {
                 let Some(kept) = self.kernel.table.get(&run) else { return };
@@ -283,7 +321,7 @@ impl World {
     fn handle(&mut self, heading: &str, event: Event) {
         let Some(fleet) = &mut self.fleet else { return };
         let actions = fleet.handle(self.now, event);
-        if heading != "due" || !actions.is_empty() {
+        if !matches!(heading, "due" | "the clock is set") || !actions.is_empty() {
             self.say(heading);
         }
         self.perform(actions);
@@ -311,7 +349,9 @@ impl World {
         let now = self.now;
         match action {
             Action::Spawn(order) => {
-                let temper = self.temper(&order.note.instance, &order.note.app, order.note.seq);
+                let mut temper = self.temper(&order.note.instance, &order.note.app, order.note.seq);
+                // Without a socket there is nobody to say it to.
+                temper.ready = temper.ready.filter(|_| order.spec.readiness.wait_ready);
                 match temper.start.clone() {
                     Start::Unprepared(failure) => {
                         self.post(Millis(0), Letter::Unprepared(order.run, failure));
@@ -323,6 +363,10 @@ impl World {
                 if let Some(kept) = self.kernel.table.get_mut(&run) {
                     kept.note = note;
                 }
+            }
+            Action::Probe { run, .. } => {
+                let outcome = self.kernel.probe(now, run).unwrap_or_else(refused);
+                self.post(Millis(1), Letter::Probed(run, outcome));
             }
             Action::Signal { run, to, signal } => self.kernel.signal(now, run, to == To::Tree, signal),
             Action::Finish { run, tree } => {
@@ -339,7 +383,7 @@ impl World {
             }
             Action::Reply { ticket, result } => self.answer(ticket, &result),
             Action::Flush { ticket, .. } => self.answer(ticket, &Ok(Reply::default())),
-            Action::Release { .. } => {}
+            Action::Release { .. } | Action::Report { .. } => {}
             Action::Bye => {
                 self.laws.bye(&self.kernel, &self.transcript);
                 self.fleet = None;
@@ -381,11 +425,13 @@ impl World {
             boot_id: self.boot_id(),
             highest_run: self.kernel.highest,
             held: self.kernel.inventory(),
+            calendar: Calendar::default(),
             tails: tails(self.disk.journal.iter().cloned())
                 .into_iter()
-                .map(|(id, Tail { last, last_end, open })| {
-                    let (last, last_end) = (through_json(&last), through_json(&last_end));
-                    (id, Tail { last, last_end, open: through_json(&open) })
+                .map(|(id, tail)| {
+                    let (last, last_end) = (through_json(&tail.last), through_json(&tail.last_end));
+                    let (to_follow, open) = (through_json(&tail.to_follow), through_json(&tail.open));
+                    (id, Tail { last, last_end, to_follow, open, ..tail })
                 })
                 .collect(),
         };
@@ -398,6 +444,9 @@ impl World {
         self.fleet = Some(fleet);
         self.say("a daemon begins");
         self.perform(actions);
+        for run in std::mem::take(&mut self.said_ready) {
+            self.post(self.latency, Letter::News(News::Ready(run)));
+        }
         if self.laws.told_to_end && self.fleet.is_some() {
             self.laws.told_daemon += 1;
             let actor = Actor { uid: Some(0), pid: Some(1), command: Some("systemd".into()) };
@@ -410,6 +459,7 @@ impl World {
         self.fleet = None;
         self.mail.clear();
         self.finishing.clear();
+        self.said_ready.clear();
         self.dies_after = None;
         self.kernel.end();
     }
@@ -424,6 +474,11 @@ impl World {
     }
 }
 
+/// The answer where nobody listens.
+fn refused() -> Outcome {
+    Outcome { ok: false, said: "connection refused".into(), took: Millis(0) }
+}
+
 /// What clients of the world have in their environment.
 pub fn environment() -> Env {
     Env::from([("PATH".into(), "/usr/bin".into())])
@@ -431,7 +486,20 @@ pub fn environment() -> Env {
 
 /// `stead start FILE`.
 pub fn apply(file: &[Spec]) -> Command {
-    Command::Apply { specs: file.to_vec(), environment: environment(), rules: None, notifiers: None }
+    apply_by(file, Terms::default())
+}
+
+/// The same on other terms.
+pub fn apply_by(file: &[Spec], terms: Terms) -> Command {
+    let names = file.iter().map(|spec| spec.name.clone()).collect();
+    let origins = vec![Origin { file: "/srv/ecosystem.yaml".into(), names }];
+    Command::Apply {
+        specs: file.to_vec(),
+        environment: environment(),
+        rules: None,
+        notifiers: None,
+        terms: Terms { origins, ..terms },
+    }
 }
 
 /// What was written is read again: nothing may depend on what does not reach the disk.

@@ -12,7 +12,7 @@ pub async fn run(context: &Context, args: &ListArgs) -> Outcome {
     if args.json {
         return print_json(&context.screen, &views);
     }
-    screen::print(&list::list(&context.screen, clock::now().wall, &views))?;
+    screen::print(&list::list(&context.screen.of_tables(), clock::now().wall, &views))?;
     if views.iter().any(|view| view.memory_cap_bytes.is_some() && view.memory_enforcement == Enforcement::Polling) {
         let pong: Pong = context.daemon.view("/v1/ping").await?;
         screen::print(&list::remedy(&context.screen, &pong))?;

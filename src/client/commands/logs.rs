@@ -5,10 +5,12 @@ use crate::client::cli::LogsArgs;
 use crate::client::connect::{Daemon, path_with};
 use crate::client::render::screen::{self, Screen, Style};
 use crate::client::render::text;
+use crate::client::render::why::separator;
 use crate::client::tail::{self, Follow, Line};
 use crate::client::{Context, Outcome};
 use crate::core::command::{Refusal, RefusalKind};
-use crate::core::view::Description;
+use crate::core::view::{Description, RunView};
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +40,11 @@ pub async fn run(context: &Context, args: &LogsArgs) -> Outcome {
     let sources = find(context, args).await?;
     let mut shown = Shown::new(context.screen, args.raw, &sources);
     let mut follows = Vec::new();
+    // Before the first look at the files: what ends from now on is told.
+    let mut ends = Ends::default();
+    if args.follow && shown.is_neutral() {
+        ends.look(context, args, &mut shown, &mut follows).await.map_err(|error| Refusal::failed(error.to_string()))?;
+    }
     let mut lines = Vec::new();
     for apps in sources.chunk_by(|a, b| a.name == b.name) {
         let mut own = Vec::new();
@@ -59,7 +66,7 @@ pub async fn run(context: &Context, args: &LogsArgs) -> Outcome {
     let written = lines.iter().try_for_each(|(source, line)| shown.last(source, line)).and_then(|()| shown.out.flush());
     drop(lines);
     match (written, args.follow) {
-        (Ok(()), true) => screen::written(follow(context, args, &mut shown, follows).await)?,
+        (Ok(()), true) => screen::written(follow(context, args, &mut shown, follows, ends).await)?,
         (written, _) => screen::written(written)?,
     }
     Ok(0)
@@ -71,8 +78,12 @@ async fn follow(
     args: &LogsArgs,
     shown: &mut Shown,
     mut follows: Vec<(Source, Follow)>,
+    mut ends: Ends,
 ) -> io::Result<()> {
     for looks in 1.. {
+        if shown.is_neutral() {
+            ends.look(context, args, shown, &mut follows).await?;
+        }
         for (source, follow) in &mut follows {
             follow.look(&mut |line| shown.line(source, line, 0))?;
         }
@@ -92,6 +103,53 @@ async fn follow(
         }
     }
     Ok(())
+}
+
+/// The ends that have been shown, by instance: the last run. Only for a person on a terminal: what is piped stays as the app wrote it.
+#[derive(Debug, Default)]
+struct Ends {
+    known: BTreeMap<String, String>,
+    begun: bool,
+}
+
+impl Ends {
+    /// Where a run has ended since the last look: what it wrote, then a line that says why it ended. What the next run wrote comes later.
+    async fn look(
+        &mut self,
+        context: &Context,
+        args: &LogsArgs,
+        shown: &mut Shown,
+        follows: &mut [(Source, Follow)],
+    ) -> io::Result<()> {
+        let daemon = Daemon { home: context.daemon.home.clone(), starts: false };
+        for target in or_all(args.targets.clone()) {
+            // Without a daemon, nothing ends.
+            let views = daemon.view::<Vec<RunView>>(&path_with("/v1/runs", &[("target", &target)])).await;
+            for view in views.unwrap_or_default() {
+                self.tell(&view, shown, follows)?;
+            }
+        }
+        self.begun = true;
+        Ok(())
+    }
+
+    fn tell(&mut self, view: &RunView, shown: &mut Shown, follows: &mut [(Source, Follow)]) -> io::Result<()> {
+        let Some(record) = &view.last_exit else { return Ok(()) };
+        let before = self.known.insert(view.name.clone(), record.run.clone());
+        if !self.begun || before.as_ref() == Some(&record.run) {
+            return Ok(());
+        }
+        for (source, follow) in follows.iter_mut().filter(|(source, _)| source.name == view.name) {
+            let mut line = |line: &[u8]| shown.line(source, line, 0);
+            match view.files.iter().find(|mark| mark.path == source.path) {
+                Some(mark) => follow.look_to(mark.ino, mark.offset, &mut line)?,
+                None => follow.look(&mut line)?,
+            }
+        }
+        let number = |run: &str| run.rsplit_once('#').and_then(|(_, number)| number.parse::<u64>().ok());
+        let between = before.and_then(|before| number(&record.run)?.checked_sub(number(&before)? + 1));
+        writeln!(shown.out, "{}", separator(&shown.screen, record, between.unwrap_or(0)))
+    }
 }
 
 /// The files of all targets, those of one app side by side, each file once.

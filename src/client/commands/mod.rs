@@ -18,6 +18,7 @@ mod restart;
 mod resurrect;
 mod save;
 mod scale;
+mod schema;
 mod signal;
 mod start;
 mod stop;
@@ -59,6 +60,7 @@ pub async fn run(context: Context, verb: Verb) -> Outcome {
         Verb::Signal(args) => signal::run(context, args).await,
         Verb::Jlist => jlist::run(context).await,
         Verb::Check(args) => check::run(context, &args),
+        Verb::Schema => schema::run(),
         Verb::Kill(wait) => kill::run(context, wait).await,
         Verb::Ping(args) => ping::run(context, &args).await,
         Verb::Completions(args) => completions::run(&args),
@@ -113,7 +115,7 @@ impl Context {
         let mut shown = reply::changes(&self.screen, reply);
         if fleet == Fleet::Shown {
             let views: Vec<InstanceView> = self.daemon.view("/v1/list").await?;
-            shown.push_str(&table::after(&self.screen, clock::now().wall, &views, reply));
+            shown.push_str(&table::after(&self.screen.of_tables(), clock::now().wall, &views, reply));
         }
         screen::print(&shown)?;
         for failure in &reply.failures {

@@ -1,4 +1,4 @@
-//! `stead reload`: as `restart`, counted as a reload.
+//! `stead reload`: a new run beside the old one, where stead holds the sockets.
 
 use crate::client::cli::Targets;
 use crate::client::{Context, Outcome};

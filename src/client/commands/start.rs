@@ -1,16 +1,21 @@
 //! `stead start`: what a file says, a script, or apps that are known. A file or script already running as it says is left alone.
 
-use super::{Fleet, environment, usage};
+use super::{Fleet as Shown, environment, usage};
 use crate::client::cli::{ScriptArgs, StartArgs};
-use crate::client::connect::path_with;
-use crate::client::render::screen;
+use crate::client::connect::{Daemon, path_with};
+use crate::client::render::{plan, screen};
 use crate::client::{Context, Outcome};
 use crate::config::{self, Ecosystem, Problem, Problems, Surroundings};
-use crate::core::command::{Command, Refusal, RefusalKind, Reply};
-use crate::core::name::nearest;
+use crate::core::action::Action;
+use crate::core::command::{Asked, Command, Origin, Refusal, RefusalKind, Reply, Terms};
+use crate::core::event::Event;
+use crate::core::fleet::Fleet;
+use crate::core::name::{Ticket, nearest};
+use crate::core::record::Actor;
+use crate::core::recover::Found;
 use crate::core::spec::Spec;
-use crate::core::view::Description;
-use crate::os::{process, user};
+use crate::core::view::{Description, Pong};
+use crate::os::{clock, process, user};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -36,8 +41,14 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
     refuse_what_does_not_fit(&named, &args, described.first().map(|(name, _)| name.as_str()))?;
     let (mut specs, mut rules, mut notifiers) = (Vec::new(), None, None);
     let mut targets = Vec::new();
+    let mut origins = Vec::new();
     for one in named {
         let of_script = matches!(one, Named::Script(_));
+        let file = match &one {
+            // What comes by a pipe does not come again under the same name.
+            Named::File(path) => path.canonicalize().ok().filter(|path| path.is_file()),
+            Named::Script(_) | Named::App(_) => None,
+        };
         let read = match one {
             Named::App(target) => {
                 targets.push(target);
@@ -59,6 +70,8 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
                 if of_script {
                     refuse_another_of_that_name(context, &ecosystem.specs).await?;
                 }
+                let names = ecosystem.specs.iter().map(|spec| spec.name.clone()).collect();
+                origins.extend(file.map(|file| Origin { file, names }));
                 specs.extend(ecosystem.specs);
                 rules = ecosystem.rules.or(rules);
                 notifiers = ecosystem.notifiers.or(notifiers);
@@ -75,8 +88,34 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
     let wait = !args.wait.no_wait;
     let mut reply = Reply::default();
     if !specs.is_empty() {
-        let apply = Command::Apply { specs, environment: environment(), rules, notifiers };
-        reply = context.ask(apply, wait).await?;
+        let of_file = !origins.is_empty();
+        let apply = |specs, dry_run| {
+            let terms = Terms { dry_run, prune: args.prune, origins: origins.clone() };
+            Command::Apply {
+                specs,
+                environment: environment(),
+                rules: rules.clone(),
+                notifiers: notifiers.clone(),
+                terms,
+            }
+        };
+        if args.dry_run {
+            let plan = would(context, apply(specs, true)).await?;
+            screen::print(&plan::plan(&context.screen, &plan))?;
+            return Ok(0);
+        }
+        // Where more is done than to start what is new, it is said before it is done.
+        let planned = match of_file {
+            true => Some(context.ask(apply(specs.clone(), true), true).await?).filter(plan::touches),
+            false => None,
+        };
+        if let Some(plan) = &planned {
+            screen::print(&plan::plan(&context.screen, plan))?;
+        }
+        reply = context.ask(apply(specs, false), wait).await?;
+        if planned.is_some() {
+            plan::forget_what_was_said(&mut reply);
+        }
     }
     if !targets.is_empty() {
         let command = match args.update_env {
@@ -88,7 +127,26 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         reply.failures.extend(more.failures);
         reply.warnings.extend(more.warnings);
     }
-    context.report("start", &reply, Fleet::Shown).await
+    context.report("start", &reply, Shown::Shown).await
+}
+
+/// What would be done. Where no daemon runs, what one would do that begins with what is wanted; none is started for this.
+async fn would(context: &Context, command: Command) -> Result<Reply, Refusal> {
+    let asleep = Daemon { home: context.daemon.home.clone(), starts: false };
+    if asleep.view::<Pong>("/v1/ping").await.is_ok() {
+        return context.ask(command, true).await;
+    }
+    let state = context.daemon.home.path.join("state.json");
+    let wanted = std::fs::read(state).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let now = clock::now();
+    let (mut fleet, _) = Fleet::recover(1, now, Found { wanted, ..Found::default() });
+    let asked = Asked { command, wait: false, actor: Actor { uid: None, pid: None, command: None } };
+    let said = fleet.handle(now, Event::Asked { ticket: Ticket(0), asked });
+    let reply = said.into_iter().find_map(|action| match action {
+        Action::Reply { result, .. } => Some(result),
+        _ => None,
+    });
+    reply.unwrap_or_else(|| Ok(Reply::default()))
 }
 
 /// A script's name is mostly its file's, and many are called `app.py`: another one must not take the place of what runs.
@@ -160,13 +218,20 @@ fn refuse_what_does_not_fit(named: &[Named], args: &StartArgs, described: Option
         let flag = if args.env.is_some() { "--env" } else { "--only" };
         return Err(usage(format!("{flag} chooses from an ecosystem file, and none is given")));
     }
+    if !files && (args.prune || args.dry_run) {
+        let flag = if args.prune { "--prune" } else { "--dry-run" };
+        return Err(usage(format!("{flag} is about an ecosystem file, and none is given")));
+    }
+    if args.dry_run && named.iter().any(|one| matches!(one, Named::App(_))) {
+        return Err(usage("--dry-run is about ecosystem files: a known app by its name is simply started"));
+    }
     if args.update_env && named.iter().any(|one| !matches!(one, Named::App(_))) {
         return Err(usage("--update-env is for apps that are known").hint("`stead restart NAME --update-env`"));
     }
     Ok(())
 }
 
-/// The apps of these names.
+/// The apps of these names and, said, what they depend on.
 fn only(specs: Vec<Spec>, names: &[String]) -> Result<Vec<Spec>, Refusal> {
     for name in names {
         if !specs.iter().any(|spec| spec.name.as_str() == name) {
@@ -176,7 +241,19 @@ fn only(specs: Vec<Spec>, names: &[String]) -> Result<Vec<Spec>, Refusal> {
             return Err(Refusal { kind: RefusalKind::NoSuchApp, error, hint });
         }
     }
-    Ok(specs.into_iter().filter(|spec| names.iter().any(|name| spec.name.as_str() == name)).collect())
+    let mut chosen = names.to_vec();
+    let mut next = 0;
+    while let Some(of) = chosen.get(next).cloned() {
+        next += 1;
+        let Some(spec) = specs.iter().find(|spec| spec.name.as_str() == of) else { continue };
+        for name in spec.depends_on.keys().map(ToString::to_string) {
+            if !chosen.contains(&name) && specs.iter().any(|other| other.name.as_str() == name) {
+                screen::note(&format!("with {name}: {of} depends on it\n"));
+                chosen.push(name);
+            }
+        }
+    }
+    Ok(specs.into_iter().filter(|spec| chosen.iter().any(|name| spec.name.as_str() == name)).collect())
 }
 
 /// The attributes that flags give, under the names that the ecosystem file has for them.

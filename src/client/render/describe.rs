@@ -93,6 +93,9 @@ fn state(page: &mut Page<'_>, now: Wall, one: &Description) {
         let style = if view.status == Status::Errored { Style::Red } else { Style::Plain };
         page.painted("because", style, note);
     }
+    if let Some(why) = &one.view.watch_trouble {
+        page.painted("not all watched", Style::Alarm, format!("changes may go unnoticed: {why}"));
+    }
     page.line("restarts", format!("{}, {} of them unplanned", view.restarts, view.restarts_unplanned));
     if let Some(used) = view.memory_bytes {
         page.line("memory", format!("{}{}", Bytes(used), cap(view.memory_cap_bytes, view.memory_enforcement)));
@@ -154,6 +157,19 @@ fn spec(page: &mut Page<'_>, spec: &Spec) {
     if !spec.listen.is_empty() {
         let listen: Vec<String> = spec.listen.iter().map(ToString::to_string).collect();
         page.line("listens on", listen.join(", "));
+        let reload = &spec.reload;
+        let how =
+            format!("beside the old run, which gets {} and {} to end", reload.reload_signal, reload.reload_timeout);
+        page.line("reloaded", how);
+    }
+    if let Some(watch) = &spec.watch {
+        let shown = |path: &std::path::PathBuf| match path.strip_prefix(&spec.cwd) {
+            Ok(inside) if !inside.as_os_str().is_empty() => inside.to_string_lossy().into_owned(),
+            _ => path.to_string_lossy().into_owned(),
+        };
+        let paths: Vec<String> = watch.paths.iter().map(shown).collect();
+        let but = if watch.ignore.is_empty() { String::new() } else { format!(" but {}", watch.ignore.join(", ")) };
+        page.line("watches", format!("{}{but}; restarts {} after a change", paths.join(", "), watch.delay));
     }
     if let Some(file) = &spec.pid_file {
         page.line("pid file", file.to_string_lossy());

@@ -26,6 +26,12 @@ pub fn list(screen: &Screen, now: Wall, views: &[InstanceView]) -> String {
     }
     let mut shown = table(screen, now, views);
     shown.push_str(&troubles(screen, views));
+    for view in views.iter().filter(|view| view.watch_trouble.is_some()).take(MOST_TROUBLES) {
+        let why = text::plain(view.watch_trouble.as_deref().unwrap_or_default());
+        let note = format!("{}: changes may go unnoticed: {why}", text::plain(&view.name));
+        shown.push_str(&text::wrap(&note, screen.width).join("\n"));
+        shown.push('\n');
+    }
     if let Some(note) = enforcement(views) {
         shown.push_str(&screen.paint(Style::Dim, note));
         shown.push('\n');
@@ -229,6 +235,7 @@ pub mod tests {
             next_start_at: None,
             last_exit: None,
             crash_loop: false,
+            watch_trouble: None,
         }
     }
 

@@ -6,6 +6,7 @@ pub mod health;
 pub mod jlist;
 pub mod list;
 pub mod moment;
+pub mod plan;
 pub mod reply;
 pub mod report;
 pub mod screen;

@@ -19,12 +19,14 @@ pub fn changes(screen: &Screen, reply: &Reply) -> String {
         (ChangeKind::Added, '+', Style::Plain),
         (ChangeKind::Started, '+', Style::Green),
         (ChangeKind::Restarted, '~', Style::Yellow),
+        (ChangeKind::Reloaded, '~', Style::Green),
         (ChangeKind::Updated, '~', Style::Plain),
         (ChangeKind::Signalled, '~', Style::Plain),
         (ChangeKind::Reset, '~', Style::Plain),
         (ChangeKind::Flushed, '~', Style::Plain),
         (ChangeKind::Saved, '+', Style::Green),
         (ChangeKind::Unchanged, '=', Style::Dim),
+        (ChangeKind::Gone, '-', Style::Plain),
     ] {
         let mark = screen.paint(style, mark);
         let mut quiet = Vec::new();
@@ -73,9 +75,11 @@ fn word(kind: ChangeKind) -> &'static str {
     match kind {
         ChangeKind::Started => "started",
         ChangeKind::Restarted => "restarted",
+        ChangeKind::Reloaded => "reloaded",
         ChangeKind::Added => "added",
         ChangeKind::Updated => "updated",
         ChangeKind::Unchanged => "unchanged",
+        ChangeKind::Gone => "left",
         ChangeKind::Stopped => "stopped",
         ChangeKind::Deleted => "deleted",
         ChangeKind::Signalled => "signalled",

@@ -10,6 +10,9 @@ use std::io::{self, IsTerminal, Write};
 /// The width of what is no terminal and says none: lines stay readable in a log or a mail.
 const WIDTH_ELSEWHERE: usize = 120;
 
+/// All columns, and a sentence of some length.
+const TABLES_ELSEWHERE: usize = 240;
+
 /// Standard output or standard error, as it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Screen {
@@ -62,6 +65,14 @@ impl Screen {
             color: is_terminal && !no_color && !set("NO_COLOR") && !dumb,
             is_terminal,
         }
+    }
+
+    /// For tables: what is piped goes to programs that look for a column, so none is left out, unless COLUMNS says how wide it is.
+    #[must_use]
+    pub fn of_tables(self) -> Screen {
+        let width =
+            if self.is_terminal || std::env::var_os("COLUMNS").is_some() { self.width } else { TABLES_ELSEWHERE };
+        Screen { width, ..self }
     }
 
     /// The text in a style, where there are colours.

@@ -4,8 +4,14 @@ use super::super::attributes::{ATTRIBUTES, Standing};
 use super::super::ecosystem;
 use super::*;
 use crate::core::clock::Millis;
+use crate::core::cron::Cron;
 use crate::core::notify::{Occasion, Way};
-use crate::core::spec::{Bytes, KillMode, Limit, Listen, Logs, Policy, Resource, Signal, Stop};
+use crate::core::record::Cause;
+use crate::core::spec::{
+    Bytes, EndKind, HealthCheck, KillMode, Limit, Listen, Logs, Policy, Probe, Reaction, Readiness, Reload, Resource,
+    Signal, Stop,
+};
+use crate::core::watch::{WATCH_DELAY, Watch};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -167,7 +173,7 @@ fn instances_are_counted_from_the_cpus() {
 fn the_policy_is_read() {
     let world = World::new();
     let spec = world.app(
-        "namespace: jobs\nautostart: false\nautorestart: 'false'\nrestart_delay: 100\nexpBackoffRestartDelay: 200\nmin_uptime: 10s\nmax_restarts: 3\nstop_exit_codes: [0, 143]\nkill_signal: term\nkill_timeout: 5s\ntreekill: false\nnice: -5\ninstance_var: N",
+        "namespace: jobs\nautostart: false\nautorestart: 'false'\nrestart_delay: 100\nexpBackoffRestartDelay: 200\nmin_uptime: 10s\nmax_restarts: 3\nstop_exit_codes: [0, 143]\ncron: TZ=UTC  @daily\njitter: 500ms\nrestart_on: {exit_code: backoff, 3: never, success: always}\nkill_signal: term\nkill_timeout: 5s\ntreekill: false\nnice: -5\ninstance_var: N",
     );
     assert_eq!(
         spec.policy,
@@ -178,12 +184,21 @@ fn the_policy_is_read() {
             min_uptime: Millis(10_000),
             max_restarts: 3,
             stop_exit_codes: BTreeSet::from([0, 143]),
+            cron_restart: Some(Cron::parse("TZ=UTC  @daily").unwrap()),
+            jitter: Millis(500),
+            restart_on: BTreeMap::from([
+                (EndKind::Code(3), Reaction::Never),
+                (EndKind::Cause(Cause::ExitCode), Reaction::Backoff),
+                (EndKind::Cause(Cause::Success), Reaction::Always),
+            ]),
         }
     );
     assert_eq!(spec.stop, Stop { kill_signal: Signal::TERM, kill_timeout: Millis(5000), kill_mode: KillMode::Main });
     assert_eq!((spec.namespace.as_str(), spec.autostart, spec.nice), ("jobs", false, Some(-5)));
     assert_eq!(spec.instance_var, "N");
     assert_eq!(world.app("kill_mode: mixed\nkill_signal: 15\ntreekill: true").stop.kill_mode, KillMode::Mixed);
+    let reload = world.app("listen: [':80']\nreload_signal: hup\nreload_timeout: 10s").reload;
+    assert_eq!(reload, Reload { reload_signal: Signal::HUP, reload_timeout: Millis(10_000) });
     assert_eq!(world.app("stop_exit_codes: 3").policy.stop_exit_codes, BTreeSet::from([3]));
 }
 
@@ -216,6 +231,32 @@ fn logs_lie_relative_to_the_file() {
     );
     assert_eq!(world.app("log_date_format: '%F %T%.3f'").logs.timestamp, Some("%F %T%.3f".into()));
     assert_eq!(world.app("log_date_format: false").logs.timestamp, None);
+}
+
+#[test]
+fn what_is_watched_lies_relative_to_the_cwd() {
+    let world = World::new();
+    let watch = |lines: &str| world.app(lines).watch;
+    let expected = |paths: &[&str], ignore: &[&str], delay| {
+        let paths = paths.iter().map(|path| world.path(path)).collect();
+        Some(Watch { paths, ignore: ignore.iter().map(|one| (*one).to_owned()).collect(), delay })
+    };
+    assert_eq!(watch("script: main.py\nwatch: true\ncwd: api"), expected(&["api"], &[], WATCH_DELAY));
+    assert_eq!(
+        watch("script: main.py\nwatch: main.py\ncwd: api\nwatch_delay: 1s"),
+        expected(&["api/main.py"], &[], Millis(1000))
+    );
+    assert_eq!(
+        watch("watch: [api, app.py]\nignore_watch: [logs, '!*.db']"),
+        expected(&["api", "app.py"], &["logs", "!*.db"], WATCH_DELAY)
+    );
+    assert_eq!(
+        watch("watch: true\nignore_watch: ['node_modules', '\\.git', '[\\/\\\\]\\./']").unwrap().ignore.len(),
+        3
+    );
+    for off in ["watch: false", "watch: null", "watch: []", "ignore_watch: logs\nwatch_delay: 5s"] {
+        assert_eq!(watch(off), None, "{off}");
+    }
 }
 
 #[test]
@@ -263,13 +304,13 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
     let world = World::new();
     let off = "watch: false\nignore_watch: [x]\nwatch_delay: 100\ncron_restart: 0\nwait_ready: false\nlisten_timeout: 5000\ndepends_on: []\nhealth_check: null";
     assert_eq!(world.warnings(&app(off)), [] as [&str; 0]);
-    let on = "apps:\n- {name: a, script: app.py, watch: true, vizion: false}\n- {name: b, script: app.py, cron: '0 3 * * *', pmx: 1}\n- {name: c, script: app.py, watch: [src], windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: null\n";
+    let on = "apps:\n- {name: a, script: app.py, no_new_privileges: true, vizion: false}\n- {name: b, script: app.py, filter_env: true, pmx: 1}\n- {name: c, script: app.py, no_new_privileges: true, windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: null\n";
     assert_eq!(
         world.warnings(on),
         [
-            "ecosystem.yaml:2: apps[0].watch: `watch` is not supported yet and is ignored (of a, c)",
+            "ecosystem.yaml:2: apps[0].no_new_privileges: `no_new_privileges` is not supported yet and is ignored (of a, c)",
             "ecosystem.yaml:2: apps[0].vizion: `pmx`, `vizion`, `windowsHide` mean nothing to stead and are ignored",
-            "ecosystem.yaml:3: apps[1].cron: `cron_restart` is not supported yet and is ignored (of b)",
+            "ecosystem.yaml:3: apps[1].filter_env: `filter_env` is not supported yet and is ignored (of b)",
             "ecosystem.yaml:5: deploy: PM2's deployment is not stead's and is ignored",
         ]
     );
@@ -277,6 +318,46 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
         world.warnings(&app("kill_timeout: 5")),
         ["ecosystem.yaml:4: apps[0].kill_timeout: 5 is 5 milliseconds"]
     );
+    assert_eq!(
+        world.warnings(&app("reload_timeout: 5s")),
+        ["ecosystem.yaml:4: apps[0].reload_timeout: does nothing without `listen`"]
+    );
+}
+
+#[test]
+fn when_an_app_is_up_and_what_it_needs() {
+    let world = World::new();
+    let spec =
+        world.app("wait_ready: true\nlistenTimeout: 5000\nhealth_check: {http: 'http://localhost:5000', retries: 1}");
+    let default = HealthCheck {
+        probe: Probe::Http("http://localhost:5000/".into()),
+        interval: Millis(30_000),
+        timeout: Millis(30_000),
+        retries: 1,
+        start_period: Millis(0),
+    };
+    let readiness = Readiness { wait_ready: true, listen_timeout: Millis(5000), health_check: Some(default.clone()) };
+    assert_eq!(spec.readiness, readiness);
+    let check = |text: &str| world.app(&format!("health_check: {text}")).readiness.health_check;
+    let all = HealthCheck {
+        probe: Probe::Command(vec!["/bin/sh".into(), "-c".into(), "pg_isready -q".into()]),
+        interval: Millis(1_000),
+        timeout: Millis(500),
+        start_period: Millis(60_000),
+        retries: 1,
+    };
+    assert_eq!(
+        check("{command: pg_isready -q, interval: 1s, timeout: 500, retries: 1, start_period: 1m}"),
+        Some(all.clone())
+    );
+    let direct = HealthCheck { probe: Probe::Command(vec!["pg_isready".into(), "-q".into()]), retries: 3, ..default };
+    assert_eq!(check("{command: [pg_isready, -q]}"), Some(direct));
+    assert_eq!(check("false"), None);
+    let needs_of = |text: &str| world.read(&app(text)).unwrap().specs.remove(0).depends_on;
+    let needs = needs_of("depends_on: {db: started, cache: healthy, migrate: done}");
+    let words: Vec<String> = needs.iter().map(|(name, need)| format!("{name} {need:?}")).collect();
+    assert_eq!(words, ["cache Healthy", "db Started", "migrate Done"]);
+    assert_eq!(needs_of("depends_on: db").len(), 1);
 }
 
 #[test]

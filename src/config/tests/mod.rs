@@ -4,6 +4,7 @@ mod accept;
 mod programs;
 mod refuse;
 mod robust;
+mod schema;
 
 use super::{Ecosystem, Problems, Surroundings, read, script};
 use crate::core::spec::{Identity, Spec};

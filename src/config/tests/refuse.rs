@@ -157,6 +157,12 @@ fn values_of_a_wrong_kind_are_refused() {
         ("restart_delay: true", format!("restart_delay: `true` is not a span of time\n  hint: {span}")),
         ("restart_delay: 9000h", format!("restart_delay: `9000h` is longer than a year\n  hint: {span}")),
         ("min_uptime: 10", "min_uptime: 10 ms is too short (at least 100)\n  hint: a number is milliseconds; with a unit: `10s`".into()),
+        ("cron_restart: '0 0 31 2 *'", "cron_restart: `0 0 31 2 *`: never fires: none of its months has such a day\n  hint: minute, hour, day of the month, month, day of the week: `30 3 * * *` is every day at 3:30".into()),
+        ("cron_restart: 61 * * * *", "cron_restart: `61 * * * *`: minute `61`: 0 to 59\n  hint: minute, hour, day of the month, month, day of the week: `30 3 * * *` is every day at 3:30".into()),
+        ("restart_on: {oomkill: never}", "restart_on: `oomkill` is neither an exit code nor a cause of an unplanned end\n  hint: did you mean `oom-kill`?".into()),
+        ("restart_on: {3: nevr}", "restart_on: 3: `nevr` is none of never, always, backoff\n  hint: did you mean `never`?".into()),
+        ("restart_on: never", "restart_on: `never` is not a map\n  hint: a map of causes and exit codes, such as `{exit-code: backoff, 3: never}`".into()),
+        ("jitter: 2d", "jitter: 2d is too long (at most a day)".into()),
         ("max_restarts: 1.5", "max_restarts: `1.5` is not a whole number".into()),
         ("max_restarts: -1", "max_restarts: -1 is out of range (0 to 4294967295)".into()),
         ("stop_exit_codes: [0, 256]", "stop_exit_codes: 256 is out of range (0 to 255)".into()),
@@ -386,5 +392,104 @@ fn a_notifier_that_can_tell_nobody_is_named() {
     assert!(
         told.contains("14 ms is too short an age of a log (at least 1m)\n  hint: a number is milliseconds"),
         "{told}"
+    );
+}
+
+#[test]
+fn what_cannot_be_watched_is_refused() {
+    let world = World::new();
+    let whole = "the whole machine cannot be watched\n  hint: name the folders of the app, or set `cwd`: `watch: true` is all that is in it";
+    check_app(
+        &world,
+        &[
+            ("watch: [api, gone]", ":4: apps[0].watch: /srv/gone: no such file or directory"),
+            (
+                "watch: src/*.py",
+                ":4: apps[0].watch: /srv/src/*.py: no such file or directory\n  hint: name folders and files; patterns are for `ignore_watch`",
+            ),
+            ("watch: /", &format!(":4: apps[0].watch: {whole}")),
+            ("watch: ../../../../../../..", &format!(":4: apps[0].watch: {whole}")),
+            (
+                "watch: {paths: [api]}",
+                ":4: apps[0].watch: a mapping is no list of paths\n  hint: write `true` for all of `cwd`, or a list of folders and files",
+            ),
+            ("ignore_watch: ['a[b']", ":4: apps[0].ignore_watch: a `[` is never closed in `a[b`"),
+            ("watch: true\nignore_watch: ['']", ":5: apps[0].ignore_watch: must not be empty"),
+        ],
+    );
+}
+
+#[test]
+fn a_health_check_says_what_is_wrong_with_it() {
+    let world = World::new();
+    let check_of = |check: &str| world.errors(&app(&format!("health_check: {check}")));
+    for (check, error) in [
+        ("yes", ": `yes` is not a mapping\n  hint: health_check: { http: \"http://127.0.0.1:5000/health\" }"),
+        (
+            "{ interval: 10s }",
+            ": has no `http`, `tcp` or `command`\n  hint: health_check: { http: \"http://127.0.0.1:5000/health\" }",
+        ),
+        ("{ tcp: 5432, command: x }", ": has `tcp` and `command`: one of them is asked"),
+        ("{ tcp: 5432, retries: 0 }", ".retries: 0 is out of range (1 to 1000)"),
+        (
+            "{ tcp: 5432, interval: 30 }",
+            ".interval: 30 ms is too short (at least 100)\n  hint: a number is milliseconds; with a unit: `30s`",
+        ),
+        ("{ tcp: 5432, intervall: 30s }", ".intervall: unknown key\n  hint: did you mean `interval`?"),
+        (
+            "{ tcp: localhost }",
+            ".tcp: `localhost` is no address: the port is a number from 1 to 65535\n  hint: write `127.0.0.1:5000`, `[::1]:5000` or `localhost:5000`",
+        ),
+        ("{ command: '' }", ".command: must not be empty"),
+        (
+            "{ http: 'https://x/' }",
+            ".http: `https://x/` cannot be asked: https is not supported\n  hint: ask by a command: `command: curl -fsS --max-time 5 https://x/`",
+        ),
+    ] {
+        assert_eq!(check_of(check), format!("ecosystem.yaml:4: apps[0].health_check{error}"), "{check}");
+    }
+}
+
+#[test]
+fn dependencies_are_there_and_form_no_circle() {
+    let world = World::new();
+    let apps = |a: &str, b: &str| {
+        format!(
+            "apps:\n- {{name: front, script: app.py, depends_on: {a}}}\n- {{name: back, script: app.py, depends_on: {b}}}\n"
+        )
+    };
+    for (a, b, error) in [
+        ("[bakc]", "[]", ":2: apps[0].depends_on: there is no app `bakc`\n  hint: did you mean `back`?"),
+        (
+            "[back]",
+            "[front]",
+            ":3: apps[1].depends_on: apps depend on each other in a circle: back → front → back\n  hint: one of them has to start without the other",
+        ),
+        (
+            "front",
+            "[]",
+            ":2: apps[0].depends_on: apps depend on each other in a circle: front → front\n  hint: one of them has to start without the other",
+        ),
+        (
+            "{back: well}",
+            "[]",
+            ":2: apps[0].depends_on: `well` is not what can be waited for\n  hint: write `started` (online), `healthy` (its health check is good) or `done` (a job that succeeded)",
+        ),
+        (
+            "{back: healthy}",
+            "[]",
+            ":2: apps[0].depends_on: `back` has no `health_check`, so it cannot be healthy\n  hint: give it one, or write `started`",
+        ),
+        (
+            "{back: done}",
+            "[]",
+            ":2: apps[0].depends_on: `back` is started again whenever it ends, so it is never done\n  hint: give `back` `autorestart: false`, or write `started`",
+        ),
+    ] {
+        assert_eq!(world.errors(&apps(a, b)), format!("ecosystem.yaml{error}"), "{a} {b}");
+    }
+    assert_eq!(
+        world.warnings(&apps("[redis]", "[]")),
+        ["ecosystem.yaml:2: apps[0].depends_on: `redis` is not in this file: it has to be there before"]
     );
 }

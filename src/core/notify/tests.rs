@@ -1,7 +1,8 @@
 use super::super::action::Streak;
 use super::super::cause;
+use super::super::event::Reached;
 use super::super::health::{Host, OwnFacts, Rules, examine};
-use super::super::instance::{Instance, Want};
+use super::super::instance::{Instance, Part, Run, Want};
 use super::super::name::{Id, RunId};
 use super::super::record::Next;
 use super::super::spec::Spec;
@@ -191,12 +192,16 @@ fn only_what_was_asked_for_is_told_and_under_its_own_word() {
 fn end(cause: Cause, planned: bool, next: NextAction, reason: &str) -> Line {
     let app = AppName::parse("api").unwrap();
     let instance = Instance::new(Id(1), app.clone(), 0, "api".into(), Want::Up);
-    let run = super::super::instance::Run {
+    let run = Run {
         id: RunId(1),
         seq: 1,
         started: at(0),
         spec: Arc::new(Spec::plain(app)),
         revision: 0,
+        signalled: None,
+        part: Part::Main,
+        reached: Reached::Online,
+        health: None,
     };
     let mut out = Vec::new();
     let mut instance = instance;

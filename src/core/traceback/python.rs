@@ -35,6 +35,11 @@ const CHAIN: [&str; 2] = [
     "During handling of the above exception, another exception occurred:",
 ];
 
+/// Python's own words between the parts of a chain.
+pub(super) fn is_chain(line: &str) -> bool {
+    CHAIN.iter().any(|words| line.contains(words))
+}
+
 pub(super) fn blocks<'a>(lines: &'a [String], app_dir: &Path) -> Vec<Block<'a>> {
     let text = Text { lines, app_dir };
     let mut blocks: Vec<Block<'a>> = Vec::new();
@@ -132,7 +137,7 @@ impl<'a> Text<'a, '_> {
         let of_child = |line: &str| {
             line.strip_suffix(':').is_some_and(|line| line.contains("Process ") && line.split(' ').count() <= 6)
         };
-        if CHAIN.iter().any(|words| last.contains(words)) {
+        if is_chain(last) {
             Before::Chain
         } else if ASIDE.iter().any(|words| speaker.contains(words)) || of_child(last) {
             Before::Aside

@@ -98,7 +98,8 @@ fn find(text: &str) -> Option<Traceback> {
 
 fn check(name: &str, text: &str, kind: &str, message: &str, location: Option<&str>, standing: Standing) {
     let exception = Exception { kind: kind.into(), message: message.into(), location: location.map(str::to_owned) };
-    assert_eq!(find(text), Some(Traceback { exception, standing }), "{name}:\n{text}");
+    let found = find(text).map(|found| (found.exception, found.standing));
+    assert_eq!(found, Some((exception, standing)), "{name}:\n{text}");
 }
 
 fn sample(name: &str) -> &'static str {
@@ -307,6 +308,36 @@ fn of_a_dump_of_all_threads_the_one_that_crashed_counts() {
                 0x00007f476f95ab80 (most recent call first):\n  File \"/usr/lib/python3.12/threading.py\", line 355 in wait\n  \
                 File \"/srv/app/a.py\", line 5 in <module>\n\nExtension modules: a.b, c (total: 2)\n";
     check("threads", text, "Fatal Python error", "Segmentation fault", Some("/srv/app/a.py:4"), Last);
+}
+
+#[test]
+fn each_runtime_is_told_by_its_form_and_has_its_own_code() {
+    for (name, runtime, code) in [
+        ("python-locked", Runtime::Python, 1),
+        ("node-property", Runtime::Node, 1),
+        ("java-cause", Runtime::Java, 1),
+        ("rust-index", Runtime::Rust, 101),
+        ("go-index", Runtime::Go, 2),
+    ] {
+        assert_eq!(find(sample(name)).unwrap().runtime, runtime);
+        assert!(runtime.exits_with(code) && !runtime.exits_with(3));
+    }
+}
+
+#[test]
+fn one_that_an_error_log_announces_was_most_likely_caught() {
+    let (plain, chained) = (sample("python-locked"), sample("python-chained"));
+    for caught in [
+        format!("ERROR:root:could not store\n{plain}"),
+        format!("ERROR:root:{plain}"),
+        format!("2026-11-24 10:00:00,001 [ERROR] store: failed\n\n{chained}"),
+        format!("[2026-11-24 10:00:00 +0000] [7] [error] x\n{plain}"),
+    ] {
+        assert!(find(&caught).unwrap().announced, "{caught}");
+    }
+    for uncaught in [plain.to_owned(), chained.to_owned(), format!("INFO: GET / 200\nWARNING: slow\n{plain}")] {
+        assert!(!find(&uncaught).unwrap().announced, "{uncaught}");
+    }
 }
 
 #[test]

@@ -129,6 +129,16 @@ impl LogFile {
         Some((meta.dev(), meta.ino()))
     }
 
+    /// The last bytes of the file, at most so many.
+    #[must_use]
+    pub fn end(&self, most: usize) -> Vec<u8> {
+        let Some(file) = self.file.as_ref().filter(|_| self.regular) else { return Vec::new() };
+        let length = most.min(self.size as usize);
+        let mut bytes = vec![0; length];
+        let read = file.read_exact_at(&mut bytes, self.size - length as u64);
+        read.map_or_else(|_| Vec::new(), |()| bytes)
+    }
+
     fn open(target: Target) -> LogFile {
         let mut log = LogFile {
             target,

@@ -3,6 +3,7 @@
 use super::file::{Files, LogFile, Target};
 use super::transform::Stamper;
 use crate::core::clock::Millis;
+use crate::core::database::LOCKED;
 use crate::core::name::{RunId, Ticket};
 use crate::keeper::message::Stream;
 use crate::os::wait::{Bell, Waiter};
@@ -31,6 +32,9 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// What is looked at in one piece where bytes must be changed or copied.
 const CHUNK: usize = 64 << 10;
+
+/// Bytes at the end of a piece that are looked at: a traceback ends with its message.
+const LOOK_BACK: usize = 1 << 10;
 
 /// What the pump is told.
 #[derive(Debug)]
@@ -74,6 +78,10 @@ pub enum Told {
     },
     Flushed {
         ticket: Ticket,
+    },
+    /// The run wrote to stderr that its database is locked: who holds the lock can be seen now.
+    Locked {
+        run: RunId,
     },
     /// So many more bytes found no place.
     Lost {
@@ -303,6 +311,9 @@ impl Work {
                 }
             }
         }
+        if moved > 0 && flow.says_locked(moved) {
+            let _ = self.told.send(Told::Locked { run: flow.run });
+        }
         let rotated = flow.settle_rotation(&self.scratch, &self.null);
         flow.tell_losses(&self.told);
         let ended = flow.state == State::Ended;
@@ -446,6 +457,15 @@ impl Flow {
                 Ok(_) | Err(_) => return,
             }
         }
+    }
+
+    /// Does the end of what was just moved say that a database is locked? Read back from the file, for splice(2) shows nothing.
+    fn says_locked(&self, moved: usize) -> bool {
+        let own = self.own.as_ref().filter(|_| self.stream == Stream::Err);
+        own.is_some_and(|own| {
+            let end = own.borrow().end(moved.min(LOOK_BACK));
+            end.windows(LOCKED.len()).any(|words| words == LOCKED.as_bytes())
+        })
     }
 
     fn tell_file(&self, told: &UnboundedSender<Told>) {

@@ -235,6 +235,17 @@ impl Leaf {
         super::pids(folder, "cgroup.procs").ok()
     }
 
+    /// Has systemd-oomd marked it as one that it kills? It counts before the kill and after it (its `oomd-util.c`).
+    #[must_use]
+    pub fn is_marked_by_oomd(&self) -> bool {
+        let marks = |folder: &std::path::Path| {
+            [c"user.oomd_ooms", c"user.oomd_kill"].iter().any(|name| {
+                crate::os::file::attribute(folder, name).is_some_and(|count| count.trim_end_matches('\0') != "0")
+            })
+        };
+        self.tree.as_ref().is_some_and(|group| marks(group.folder()))
+    }
+
     /// SIGKILL to everything in it at once; `false` where the kernel cannot.
     pub fn kill(&self) -> bool {
         self.tree.as_ref().is_some_and(|group| group.kill().is_ok())

@@ -1,0 +1,9 @@
+//! What apps print, as bytes.
+
+#![no_main]
+
+#[path = "../../tests/hostile/check.rs"]
+#[allow(dead_code)]
+mod check;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check::output(bytes));
