@@ -1,4 +1,4 @@
-//! Chooses the role: keeper, daemon, or client.
+//! Chooses the role: keeper, daemon, courier, or client.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let role = arguments.next();
     let result = match role.as_deref().and_then(OsStr::to_str) {
         Some(os::role::KEEPER) => keep(arguments.next().is_some()),
+        Some(os::role::COURIER) => carry(arguments.next()),
         Some(os::role::DAEMON) => serve(&arguments.collect::<Vec<_>>()),
         _ => return command_line(),
     };
@@ -131,6 +132,12 @@ fn serve(arguments: &[OsString]) -> io::Result<()> {
         }
         daemon::End::KeeperLost => Err(os::process::exec_self(&[os::role::KEEPER, "anew"])),
     }
+}
+
+/// The courier, a child of the daemon.
+fn carry(parent: Option<OsString>) -> io::Result<()> {
+    let parent = parent.and_then(|pid| pid.to_str()?.parse().ok());
+    daemon::carry(parent.ok_or_else(|| io::Error::other("no daemon is named"))?)
 }
 
 fn home_variable() -> io::Result<PathBuf> {

@@ -10,6 +10,7 @@ use stead::core::command::{Command, Request, Terms};
 use stead::core::event::{RunNote, Sent};
 use stead::core::fleet::Fleet;
 use stead::core::name::{Id, RunId};
+use stead::core::notify::{Message, Notifier, Occasion, Way};
 use stead::core::record::{Cause, NextAction, Record};
 use stead::core::recover::{Found, Held, HeldState, WANTED_VERSION, Wanted, tails};
 use stead::core::spec::{Env, KillMode, Signal};
@@ -17,6 +18,8 @@ use stead::core::view::Status;
 use stead::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 
 const STATE: &str = include_str!("fixtures/state-v1.json");
+const NOTIFIERS: &str = include_str!("fixtures/notifiers-v1.json");
+const MESSAGE: &str = include_str!("fixtures/message-v1.json");
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
 const INCIDENT: &str = include_str!("fixtures/journal-v1-incident.json");
 const FROM_KEEPER: &str = include_str!("fixtures/from-keeper-v1.jsonl");
@@ -34,6 +37,28 @@ fn the_wanted_set_of_version_1_is_read() {
     assert_eq!((api.spec.stop.kill_signal, api.spec.stop.kill_mode), (Signal::INT, KillMode::Tree));
     assert_eq!(wanted.environments[api.environment]["PATH"], "/usr/bin");
     assert_eq!(wanted.apps[1].spec.instances, None);
+}
+
+/// Of `state.json`; it came after the rest of version 1, so the oldest has none.
+#[test]
+fn the_notifiers_of_version_1_are_read() {
+    let [hook, command]: [Notifier; 2] = read(NOTIFIERS);
+    assert_eq!(hook.way, Way::Webhook("https://hooks.example/T0/x".into()));
+    assert_eq!(hook.on.iter().copied().collect::<Vec<_>>(), Occasion::ALL);
+    assert_eq!(
+        command.way,
+        Way::Command { argv: vec!["bash".into(), "-c".into(), "mail root".into()], cwd: "/srv".into() }
+    );
+    same_with_new_fields::<Vec<Notifier>>(NOTIFIERS);
+    assert!(read::<Wanted>(STATE).notifiers.is_empty());
+    assert!(read::<Wanted>(STATE).apps.iter().all(|app| app.spec.notify && app.spec.logs.max_age.is_none()));
+}
+
+/// What notifiers read: who knows the oldest form finds all of it in the present one.
+#[test]
+fn the_message_of_version_1_is_said_in_the_same_words() {
+    let message: Message = read(MESSAGE);
+    assert!(covers(&serde_json::to_value(&message).unwrap(), &read(MESSAGE)), "{message:?}");
 }
 
 #[test]
@@ -186,8 +211,10 @@ fn add_fields(value: &mut Value) {
         Value::Object(fields) => {
             // Maps by the user's own keys, the choice of an enum, and what is opaque by contract.
             let open = ["env", "environments", "limits", "note", "probe"];
-            let choices =
-                ["start", "end", "reset", "asked", "incident", "code", "signal", "tcp", "unix", "ended", "failed"];
+            let choices = [
+                "start", "end", "reset", "asked", "incident", "code", "signal", "tcp", "unix", "ended", "failed",
+                "command", "webhook",
+            ];
             let choice = fields.len() == 1 && fields.keys().all(|key| choices.contains(&key.as_str()));
             for (_, inside) in fields.iter_mut().filter(|(key, _)| !open.contains(&key.as_str())) {
                 add_fields(inside);
@@ -210,6 +237,12 @@ fn a_file_is_applied_as_the_first_client_asked_for_it() {
     let request: Request = read(text);
     assert_eq!(
         request.command,
-        Command::Apply { specs: Vec::new(), environment: Env::new(), rules: None, terms: Terms::default() }
+        Command::Apply {
+            specs: Vec::new(),
+            environment: Env::new(),
+            rules: None,
+            notifiers: None,
+            terms: Terms::default()
+        }
     );
 }

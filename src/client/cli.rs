@@ -92,6 +92,8 @@ pub enum Command {
     Why(WhyArgs),
     /// Say what is not well: apps, the machine, stead itself
     Health(HealthArgs),
+    /// Try those who are told when something happens
+    Notify(NotifyArgs),
     /// Say whether memory leaks, how fast, and when it reaches the cap
     Trend(TrendArgs),
     /// Show the last lines of output
@@ -344,6 +346,24 @@ pub struct HealthArgs {
     /// The full report as Markdown: tables, causes, trends, the machine, what to do first
     #[arg(long)]
     pub report: bool,
+}
+
+/// `stead notify`.
+#[derive(Debug, Args)]
+pub struct NotifyArgs {
+    #[command(subcommand)]
+    pub what: NotifyVerb,
+}
+
+/// What is done with notifiers.
+#[derive(Debug, Subcommand)]
+pub enum NotifyVerb {
+    /// Send a test by each of `notify`, and say what came of it; 1 if one failed
+    Test {
+        /// For programs: an array, one element per notifier
+        #[arg(long, short)]
+        json: bool,
+    },
 }
 
 /// `stead trend`.

@@ -64,6 +64,14 @@ impl Daemon {
         parse(&self.get(path).await?)
     }
 
+    /// `POST path` without a body, which may be asked twice; the answer as a type.
+    ///
+    /// # Errors
+    /// As [`Daemon::get`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+        parse(&self.ask("POST", path, Bytes::new(), true).await?)
+    }
+
     /// `POST /v1/command`.
     ///
     /// # Errors

@@ -200,6 +200,7 @@ impl<'a> App<'a> {
             max_memory_restart: cap,
             allowance: self.allowance(cap),
             health: self.health(),
+            notify: self.notify(),
             watch: self.watch(cwd.as_deref()),
             listen: listen.iter().map(|(listen, _)| listen.clone()).collect(),
             journal_keep: self

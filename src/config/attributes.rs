@@ -90,6 +90,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("log_date_format", &[], "none", Used, "the form of that time: `YYYY-MM-DD HH:mm:ss` as in PM2, or a strftime format"),
     attribute("log_max_size", &[], "50M", Used, "a log that grows above is rotated; 0 or false: never"),
     attribute("log_keep", &[], "5", Used, "how many rotated logs are kept"),
+    attribute("log_max_age", &[], "none", Used, "rotated logs that were last written to longer ago are removed: `14d`"),
     attribute("pid_file", &["pid"], "none", Used, "a file that holds the pid of the main process"),
 
     attribute("watch", &[], "false", Used,
@@ -116,12 +117,12 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("cpu_max", &[], "none", Used, "the share of CPU time"),
     attribute("pids_max", &[], "none", Used, "how many processes"),
     attribute("journal_keep", &[], "1000", Used, "how many exit records are kept for `stead why`; its counts are never lost"),
-    attribute("log_max_age", &[], "none", Later, "rotated logs older than this are removed"),
     attribute("log_type", &[], "raw", Later, "PM2's logs in JSON"),
     attribute("no_new_privileges", &[], "false", Later, "no setuid programs"),
     attribute("health", &[], "the file's `health`", Used,
         "rules of `stead health`: `restarts` (50), `restarts_per_hour` (6), `memory_warn`; beside `apps` also `memory`, `swap`, `disk`, `data`"),
-    attribute("notify", &[], "none", Later, "whom to tell"),
+    attribute("notify", &[], "true", Used,
+        "false: nobody is told of it; beside `apps` the list of those who are: `command` or `webhook`, `on`, `timeout`"),
     attribute("filter_env", &[], "false", Later, "keep variables of the shell from the app"),
     attribute("increment_var", &[], "none", Later, "a variable that is one more in each instance"),
 

@@ -5,10 +5,12 @@ use super::attributes::{COMMENT, Standing, find, is_comment, like};
 use super::file::{load, parse, step};
 use super::health::of_the_fleet;
 use super::node::{Entry, Node, Value};
+use super::notify;
 use super::problem::{Fault, Place, Problem, Problems, in_order, shown};
 use super::surroundings::Surroundings;
 use crate::core::depend::cycle;
 use crate::core::health::Rules;
+use crate::core::notify::Notifier;
 use crate::core::spec::{Need, Spec};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -27,6 +29,8 @@ pub struct Ecosystem {
     pub specs: Vec<Spec>,
     /// Of `health` beside `apps`; `None`: the file says nothing of it.
     pub rules: Option<Rules>,
+    /// Of `notify` beside `apps`; `None`: the file says nothing of it.
+    pub notifiers: Option<Vec<Notifier>>,
     pub warnings: Vec<Problem>,
 }
 
@@ -58,7 +62,7 @@ pub fn read(path: &Path, env_name: Option<&str>, around: &Surroundings<'_>) -> R
         return Err(Problems::new(problems));
     };
     let source = Source { file: Some(file), base: base.components().collect(), env_name, around };
-    let mut whole = Whole { source: &source, file, problems, warnings: Vec::new(), rules: None };
+    let mut whole = Whole { problems, ..Whole::new(&source, file) };
     let apps = whole.apps(&tree);
     let outcomes = apps.iter().filter_map(|(path, node)| whole.app(&source, path, node)).collect();
     whole.finish(outcomes, env_name)
@@ -77,7 +81,7 @@ pub fn script(attributes: Vec<(String, serde_json::Value)>, around: &Surrounding
     let source = Source { file: None, base: around.cwd.clone(), env_name: None, around };
     let outcome = resolve(&source, String::new(), 0, &entries);
     let file = Path::new("");
-    Whole { source: &source, file, problems: Vec::new(), warnings: Vec::new(), rules: None }.finish(vec![outcome], None)
+    Whole::new(&source, file).finish(vec![outcome], None)
 }
 
 const EXAMPLE: &str = "apps: [{ name: web, script: app.py }]";
@@ -88,9 +92,14 @@ struct Whole<'a> {
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     rules: Option<Rules>,
+    notifiers: Option<Vec<Notifier>>,
 }
 
 impl<'a> Whole<'a> {
+    fn new(source: &'a Source<'a>, file: &'a Path) -> Whole<'a> {
+        Whole { source, file, problems: Vec::new(), warnings: Vec::new(), rules: None, notifiers: None }
+    }
+
     fn at(&self, line: usize, path: &str) -> Place {
         Place { file: Some(self.file.to_owned()), line: Some(line), path: path.to_owned() }
     }
@@ -151,11 +160,7 @@ impl<'a> Whole<'a> {
                 key if key.starts_with("x-") => {}
                 "deploy" => self.warnings.push(Fault::new("PM2's deployment is not stead's and is ignored").at(place)),
                 "health" => self.health(entry),
-                key @ "notify" if !entry.value.is_off() => {
-                    let message = format!("`{key}` is not supported yet and is ignored");
-                    self.warnings.push(Fault::new(message).at(place));
-                }
-                "notify" => {}
+                "notify" => self.notify(entry),
                 key => {
                     let fault = Fault::new("unknown key");
                     let fault = match like(&key.chars().take(40).collect::<String>(), TOP.iter().copied()) {
@@ -180,6 +185,13 @@ impl<'a> Whole<'a> {
         match of_the_fleet(&entry.value, |path| source.around.path(&source.base, path)) {
             Ok(rules) => self.rules = Some(rules),
             Err(faults) => faults.into_iter().for_each(|(line, fault)| self.complain(line, "health", fault)),
+        }
+    }
+
+    fn notify(&mut self, entry: &Entry) {
+        match notify::of_the_fleet(&entry.value, self.source) {
+            Ok(notifiers) => self.notifiers = Some(notifiers),
+            Err(faults) => faults.into_iter().for_each(|(line, path, fault)| self.complain(line, &path, fault)),
         }
     }
 
@@ -210,7 +222,7 @@ impl<'a> Whole<'a> {
             return Err(Problems::new(self.problems));
         }
         in_order(&mut self.warnings);
-        Ok(Ecosystem { specs, rules: self.rules, warnings: self.warnings })
+        Ok(Ecosystem { specs, rules: self.rules, notifiers: self.notifiers, warnings: self.warnings })
     }
 
     /// No two apps of one name, and no app with the name of another's instance.

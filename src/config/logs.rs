@@ -3,7 +3,8 @@
 use super::app::App;
 use super::node::Node;
 use super::problem::{Fault, located};
-use super::value::{boolean, integer, size, wanted, word};
+use super::value::{boolean, integer, size, span, wanted, word};
+use crate::core::clock::Millis;
 use crate::core::spec::{Bytes, Logs};
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ impl App<'_> {
             timestamp: self.get("log_date_format", format).flatten().or_else(|| time.then(|| TIME.into())),
             max_size: self.get("log_max_size", max_size).unwrap_or(default.max_size),
             keep: self.get("log_keep", |node| integer(node, 0, MAX_KEEP)).map_or(default.keep, |keep| keep as u32),
+            max_age: self.get("log_max_age", max_age).flatten(),
         }
     }
 
@@ -56,6 +58,20 @@ fn max_size(node: &Node) -> Result<Bytes, Fault> {
                 .hint("a number is bytes; write `50M`"))
         }
         bytes => Ok(bytes),
+    }
+}
+
+fn max_age(node: &Node) -> Result<Option<Millis>, Fault> {
+    if node.is_off() {
+        return Ok(None);
+    }
+    match span(node)? {
+        // A bare number is most likely meant as days.
+        Millis(ms) if ms < 60_000 => {
+            Err(Fault::new(format!("{} is too short an age of a log (at least 1m)", Millis(ms)))
+                .hint("a number is milliseconds; write `14d` for 14 days"))
+        }
+        age => Ok(Some(age)),
     }
 }
 

@@ -14,6 +14,7 @@ mod health;
 mod listen;
 mod logs;
 mod node;
+mod notify;
 mod policy;
 mod problem;
 mod process;

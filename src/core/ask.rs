@@ -31,9 +31,13 @@ impl Fleet {
                 out.push(Action::Reply { ticket, result });
                 return;
             }
-            Command::Apply { specs, environment, rules, terms } => {
+            Command::Apply { specs, environment, rules, notifiers, terms } => {
                 if let Some(rules) = rules.filter(|rules| *rules != self.rules) {
                     self.rules = rules;
+                    out.push(Action::Persist);
+                }
+                if let Some(notifiers) = notifiers.filter(|notifiers| *notifiers != self.notifiers) {
+                    self.notifiers = notifiers;
                     out.push(Action::Persist);
                 }
                 self.apply(now, specs, &Arc::new(environment), &terms, &actor, &mut wait, out)

@@ -26,6 +26,9 @@ pub const PORT_AGAIN: Millis = Millis(1_000);
 pub const LOOP_ENDS: usize = 10;
 pub const LOOP_WINDOW: Millis = Millis(600_000);
 
+/// Why nothing follows an end of an app that is not to be started again.
+pub const NO_AUTORESTART: &str = "autorestart is false";
+
 /// An end that nobody asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct UnplannedEnd<'a> {
@@ -93,7 +96,7 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd<'_>) -> Nex
         return Next { action, delay_ms: None, reason: reason.clone() };
     }
     if !policy.autorestart && reaction.is_none() {
-        return Next { action: NextAction::Stop, delay_ms: None, reason: "autorestart is false".into() };
+        return Next { action: NextAction::Stop, delay_ms: None, reason: NO_AUTORESTART.into() };
     }
     if counts && streak.short > 0 && streak.short >= policy.max_restarts {
         return Next {

@@ -84,6 +84,7 @@ fn shown(path: &str) -> &str {
             "logs.timestamp" => "log_date_format",
             "logs.max_size" => "log_max_size",
             "logs.keep" => "log_keep",
+            "logs.max_age" => "log_max_age",
             path => path,
         },
     )
@@ -98,6 +99,8 @@ fn effect(path: &str) -> Effect {
         "script",
         "instances",
         "max_memory_restart",
+        "notify",
+        "logs.max_age",
         "journal_keep",
         "health.",
         "watch",

@@ -2,6 +2,7 @@
 
 use super::health::Rules;
 use super::name::AppName;
+use super::notify::Notifier;
 use super::record::Actor;
 use super::spec::{Env, Signal, Spec};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub enum Command {
         /// Of `health` beside `apps`; `None`: what holds stays.
         #[serde(default)]
         rules: Option<Rules>,
+        /// Of `notify` beside `apps`; `None`: what holds stays.
+        #[serde(default)]
+        notifiers: Option<Vec<Notifier>>,
         #[serde(default)]
         terms: Terms,
     },

@@ -9,6 +9,7 @@ use super::event::{Event, Grounds, Why};
 use super::health::Rules;
 use super::instance::{Input, Instance, Part, Phase, Want};
 use super::name::{AppName, Id, RunId, Ticket};
+use super::notify::Notifier;
 use super::record::{Actor, Cause};
 use super::reload::Beside;
 use super::spec::{Env, Spec};
@@ -30,6 +31,7 @@ pub struct Fleet {
     pub(super) numbers: BTreeMap<String, u64>,
     /// Of `stead health`.
     pub(super) rules: Rules,
+    pub(super) notifiers: Vec<Notifier>,
     pub(super) waits: Vec<Wait>,
     pub(super) ending: Option<Ending>,
     /// In the order of the asking.
@@ -82,6 +84,7 @@ impl Fleet {
             first_run: 1,
             numbers: BTreeMap::new(),
             rules: Rules::default(),
+            notifiers: Vec::new(),
             waits: Vec::new(),
             ending: None,
             leaving: Vec::new(),
@@ -155,6 +158,11 @@ impl Fleet {
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    #[must_use]
+    pub fn notifiers(&self) -> &[Notifier] {
+        &self.notifiers
     }
 
     #[must_use]

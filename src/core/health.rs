@@ -77,6 +77,8 @@ pub struct AppFacts {
     pub status: Status,
     pub rules: HealthRules,
     pub crash_loop: bool,
+    /// Its restarts come ever more seldom.
+    pub backs_off: bool,
     pub restarts_unplanned: u64,
     /// Unplanned ends within the last hour; at most ten are remembered.
     pub ends_last_hour: u32,
@@ -200,8 +202,10 @@ pub struct OwnFacts {
     pub enforcement: Enforcement,
     /// Why caps are kept by polling, and what to do about it.
     pub polling: Option<(String, String)>,
-    /// What cannot be written: the journal, the state, the history, a notifier.
+    /// What cannot be written: the journal, the state, the history.
     pub faults: Vec<(String, String)>,
+    /// Notifiers that do not get through, and why.
+    pub notifiers: Vec<(String, String)>,
 }
 
 /// `stead health --json`.
@@ -239,7 +243,10 @@ fn app(one: &AppFacts) -> AppHealth {
         advice: Some(advice),
     };
     if one.status == Status::Errored {
-        let note = one.note.as_ref().map(|note| format!("gave up: {note}"));
+        let note = one.note.as_ref().map(|note| match last.is_empty() {
+            true => format!("gave up: {note}"),
+            false => format!("gave up: {note}; the last end{last}"),
+        });
         return found(
             Verdict::Critical,
             note.unwrap_or_else(|| "gave up".into()),
@@ -248,7 +255,8 @@ fn app(one: &AppFacts) -> AppHealth {
     }
     if one.crash_loop {
         let reason = format!("crash loop: {} unplanned ends within the hour{last}", one.ends_last_hour);
-        return found(Verdict::Critical, reason, format!("{why}; `exp_backoff_restart_delay` gives it air"));
+        let air = if one.backs_off { "" } else { "; `exp_backoff_restart_delay` gives it air" };
+        return found(Verdict::Critical, reason, format!("{why}{air}"));
     }
     if let Some((rate, Some(seconds))) = one.leak
         && seconds < SOON
@@ -285,6 +293,13 @@ fn app(one: &AppFacts) -> AppHealth {
     if one.ends_last_hour >= per_hour {
         let reason = format!("{} unplanned ends within the hour{last}", one.ends_last_hour);
         return found(Verdict::Warning, reason, why);
+    }
+    if let Some((cause, summary)) = &one.last
+        && one.ends_last_hour > 0
+        && matches!(cause.as_str(), "memory-cap" | "oom-kill")
+    {
+        let reason = format!("was ended for its memory within the hour: {summary}");
+        return found(Verdict::Warning, reason, format!("`stead trend {name}` says whether it leaks"));
     }
     if one.restarts_unplanned > one.rules.restarts.unwrap_or(RESTARTS) {
         let reason = format!("{} unplanned restarts in all{last}", one.restarts_unplanned);
@@ -399,6 +414,12 @@ fn examine_own(own: OwnFacts, capped: bool) -> Own {
         let reason = format!("caps are kept by polling: {reason}");
         found.push(Finding { area, verdict: Verdict::Warning, reason, advice: Some(advice) });
     }
+    found.extend(own.notifiers.into_iter().map(|(name, reason)| Finding {
+        area: "notify".into(),
+        verdict: Verdict::Warning,
+        reason: format!("{name}: {reason}"),
+        advice: Some("nobody is told of anything by it; `stead notify test` tries it".into()),
+    }));
     if own.daemon_starts > 1 {
         found.push(Finding {
             area: "daemon".into(),

@@ -25,6 +25,7 @@ pub mod kernel_log;
 pub mod log_name;
 pub mod name;
 pub mod port;
+pub mod notify;
 pub mod probe;
 pub mod record;
 pub mod recover;

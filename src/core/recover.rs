@@ -11,6 +11,7 @@ use super::fleet::{App, Fleet};
 use super::health::Rules;
 use super::instance::{HEARING, Input, Instance, Part, Phase, Run, SCHEDULED, Want, on_trial};
 use super::name::{AppName, Id, RunId, Ticket};
+use super::notify::Notifier;
 use super::record::{Cause, Next, NextAction, SpawnFailure};
 use super::reload::Beside;
 use super::spec::{Env, Policy, Spec};
@@ -38,6 +39,8 @@ pub struct Wanted {
     pub apps: Vec<WantedApp>,
     #[serde(default)]
     pub rules: Rules,
+    #[serde(default)]
+    pub notifiers: Vec<Notifier>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -191,6 +194,7 @@ impl Fleet {
             environments,
             apps,
             rules: self.rules.clone(),
+            notifiers: self.notifiers.clone(),
         }
     }
 
@@ -213,6 +217,7 @@ impl Fleet {
         }
         let same_boot = found.wanted.boot_id == found.boot_id;
         fleet.rules = found.wanted.rules;
+        fleet.notifiers = found.wanted.notifiers;
         fleet.first_run = if same_boot { found.wanted.first_run } else { fleet.next_run };
         for wanted in found.wanted.apps {
             let environment = found.wanted.environments.get(wanted.environment).cloned().unwrap_or_default();

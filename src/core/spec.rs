@@ -51,6 +51,9 @@ pub struct Spec {
     pub allowance: Allowance,
     #[serde(default)]
     pub health: HealthRules,
+    /// Whether the fleet's notifiers are told of it.
+    #[serde(default = "yes")]
+    pub notify: bool,
     /// Sockets that every run inherits from fd 3 on, in this order.
     pub listen: Vec<Listen>,
     /// Files whose change restarts it.
@@ -65,6 +68,10 @@ pub struct Spec {
 #[must_use]
 pub fn journal_keep() -> u32 {
     1000
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What the whole tree may take of the machine.
@@ -144,6 +151,7 @@ impl Spec {
             max_memory_restart: None,
             allowance: Allowance::default(),
             health: HealthRules::default(),
+            notify: true,
             listen: Vec::new(),
             watch: None,
             journal_keep: journal_keep(),
@@ -421,6 +429,9 @@ pub struct Logs {
     pub timestamp: Option<String>,
     pub max_size: Bytes,
     pub keep: u32,
+    /// Rotated logs that were last written to longer ago are removed.
+    #[serde(default)]
+    pub max_age: Option<Millis>,
 }
 
 impl Default for Logs {
@@ -434,6 +445,7 @@ impl Default for Logs {
             timestamp: None,
             max_size: Bytes(50 << 20),
             keep: 5,
+            max_age: None,
         }
     }
 }

@@ -209,6 +209,15 @@ pub struct ReadingView {
     pub run: u16,
 }
 
+/// An element of `stead notify test --json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    pub notifier: String,
+    /// `None`: it took the message.
+    pub fault: Option<String>,
+    pub took_ms: Millis,
+}
+
 /// `stead ping --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pong {

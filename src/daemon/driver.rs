@@ -5,6 +5,7 @@ use super::history::History;
 use super::journal::Journal;
 use super::link::{self, Link};
 use super::memory::Memory;
+use super::notify::Notify;
 use super::output::Output;
 use super::perform::{Daemon, Means};
 use super::server::{self, Asking};
@@ -88,6 +89,8 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let doors = server::Doors::new();
     tokio::task::spawn_local(server::serve(tokio::net::UnixListener::from_std(front_door)?, doors.clone(), asking));
     let (noted, mut from_history) = mpsc::unbounded_channel();
+    let (brought, mut from_couriers) = mpsc::unbounded_channel();
+    let notifiers = Notify::new(now, fleet.notifiers(), brought);
     let means = Means {
         link,
         output,
@@ -95,6 +98,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         store,
         memory: Memory::new()?,
         history: History::start(home, noted)?,
+        notifiers,
         watcher: Watcher::new(watched),
         site: inventory.site,
         held: inventory.sockets,
@@ -116,6 +120,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
     loop {
         if daemon.said_bye {
+            daemon.notifiers.end();
             // Who waits for the answer to `kill` gets it.
             let answered = async {
                 while !doors.all_closed() {
@@ -144,6 +149,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
             },
             Some(event) = from_pump.recv() => daemon.pump_says(event),
             Some(told) = from_history.recv() => daemon.history_says(told),
+            Some(told) = from_couriers.recv() => daemon.courier_says(told),
             Some(told) = from_watch.recv() => daemon.watch_says(told),
             Some(Asking { question, answer }) = asked.recv() => daemon.asked(question, answer),
             ready = signals.readable() => if let Ok(mut ready) = ready {

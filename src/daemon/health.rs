@@ -27,6 +27,16 @@ const BIGGEST: usize = 10;
 impl Daemon {
     pub fn health(&mut self, now: Now) -> Health {
         let views = self.list(now);
+        self.judge(now, &views)
+    }
+
+    /// The same by what was noted last of the processes, for a look that is to cost little.
+    pub fn health_as_noted(&mut self, now: Now) -> Health {
+        let views = self.views(now, &self.usages);
+        self.judge(now, &views)
+    }
+
+    fn judge(&mut self, now: Now, views: &[InstanceView]) -> Health {
         let apps: Vec<AppFacts> = views.iter().filter_map(|view| self.app_facts(now, view)).collect();
         let host = self.host_facts(now);
         let own = OwnFacts {
@@ -37,6 +47,7 @@ impl Daemon {
             enforcement: enforcement(&self.site, true),
             polling: self.site.trouble.clone().zip(self.site.remedy.clone()),
             faults: self.faults(),
+            notifiers: self.notifiers.faults(),
         };
         examine(now.wall, self.fleet.rules(), &apps, host, own)
     }
@@ -52,6 +63,7 @@ impl Daemon {
             status: view.status,
             rules: app.spec.health.or(&self.fleet.rules().apps),
             crash_loop: view.crash_loop,
+            backs_off: app.spec.policy.exp_backoff_restart_delay.is_some(),
             restarts_unplanned: view.restarts_unplanned,
             ends_last_hour: one.streak.recent.iter().filter(hour).count() as u32,
             note: views::reason(&self.fleet, one),

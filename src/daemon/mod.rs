@@ -1,6 +1,7 @@
 //! The daemon: one loop that turns what happens into events, gives them to the core, and performs its actions. It owns nothing
 //! alone: it may crash at any point and the next one goes on.
 
+mod courier;
 mod database;
 mod driver;
 mod health;
@@ -10,6 +11,7 @@ mod kernel;
 mod link;
 mod logs;
 mod memory;
+mod notify;
 mod output;
 mod perform;
 mod pid_files;
@@ -23,5 +25,6 @@ mod views;
 mod watch;
 mod why;
 
+pub use courier::run as carry;
 pub use driver::{End, run};
 pub use trace::{Format, begin as begin_log};

@@ -2,6 +2,7 @@
 
 use super::link::{Mark, Marks};
 use super::logs::{self, Order, Pump, Sink, Target, Told};
+use crate::core::clock::Millis;
 use crate::core::clock::Wall;
 use crate::core::event::RunNote;
 use crate::core::name::{RunId, Ticket};
@@ -121,6 +122,13 @@ impl Output {
     /// Opens every file anew by its path.
     pub fn reopen(&self) {
         self.pump.tell(Order::Reopen);
+    }
+
+    /// Removes what was rotated away from these files longer ago than this.
+    pub fn tidy(&self, aged: Vec<(PathBuf, Millis)>) {
+        if !aged.is_empty() {
+            self.pump.tell(Order::Tidy { aged });
+        }
     }
 
     pub fn count_lost(&mut self, path: PathBuf, bytes: u64) {

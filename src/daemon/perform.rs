@@ -9,6 +9,7 @@ use super::kernel;
 use super::link::{self, Ends, Envelope, Link};
 use super::logs::Told;
 use super::memory::{Found, Memory};
+use super::notify::Notify;
 use super::output::Output;
 use super::pid_files::PidFiles;
 use super::probe::{self, Question as Probing};
@@ -54,6 +55,8 @@ use tokio::sync::{mpsc, oneshot};
 /// Lines of stderr, and of stdout, that go into a record.
 const RECORD_LINES: usize = 50;
 
+/// Rotated logs are looked at for their age this often.
+const TIDY_EVERY: Millis = Millis(3_600_000);
 /// Ends of a run's orphans that are remembered, the newest.
 const MOST_CHILDREN: usize = 10;
 
@@ -100,6 +103,9 @@ pub struct Daemon {
     pub(super) usages: BTreeMap<RunId, Usage>,
     pub(super) trends: BTreeMap<String, Trend>,
     pub(super) scale: Scale,
+    pub notifiers: Notify,
+    /// When rotated logs were looked at for their age.
+    tidied: Option<Mono>,
     /// Why the history cannot be written.
     pub(super) history_fault: Option<String>,
     boot_id: String,
@@ -136,6 +142,7 @@ pub struct Means {
     pub store: Store,
     pub memory: Memory,
     pub history: History,
+    pub notifiers: Notify,
     pub watcher: Watcher,
     pub site: Site,
     /// Listening sockets by name.
@@ -167,6 +174,7 @@ impl Daemon {
             store,
             memory,
             history,
+            notifiers,
             watcher,
             site,
             held,
@@ -181,6 +189,8 @@ impl Daemon {
             usages: BTreeMap::new(),
             trends: BTreeMap::new(),
             scale: Scale::default(),
+            notifiers,
+            tidied: None,
             history_fault: None,
             watcher,
             site,
@@ -360,7 +370,8 @@ impl Daemon {
             Finishing::Draining { .. } => None,
         });
         let readings = (!self.runs.is_empty()).then(|| self.history.deadline());
-        self.fleet.deadline().into_iter().chain(sweeps).chain(self.memory.deadline()).chain(readings).min()
+        let others = sweeps.chain(self.memory.deadline()).chain(readings).chain(self.notifiers.deadline());
+        self.fleet.deadline().into_iter().chain(others).min()
     }
 
     /// The wall clock was set.
@@ -373,6 +384,7 @@ impl Daemon {
         self.sweep(now);
         self.look_at_memory();
         self.take_readings(now);
+        self.tell(now);
         if self.fleet.deadline().is_some_and(|at| at <= now.mono) {
             self.happened(Event::Due);
         }
@@ -387,6 +399,22 @@ impl Daemon {
             self.persist();
         }
         self.leftovers.retain(|leaf| !leaf.remove());
+        let now = clock::now().mono;
+        if self.tidied.is_none_or(|at| now - at >= TIDY_EVERY) {
+            self.tidy(now);
+        }
+    }
+
+    /// Removes rotated logs that are too old for their app's `log_max_age`.
+    fn tidy(&mut self, now: Mono) {
+        self.tidied = Some(now);
+        let mut aged = Vec::new();
+        for one in self.fleet.instances() {
+            let Some(age) = self.fleet.app(&one.app).and_then(|app| app.spec.logs.max_age) else { continue };
+            let files = self.files(one.id).into_iter().flat_map(|files| files.paths());
+            aged.extend(files.map(|path| (path, age)));
+        }
+        self.output.tidy(aged);
     }
 
     /// Readable when a cap is crossed.
@@ -409,6 +437,9 @@ impl Daemon {
                 }
                 Found::OomKill(run) => {
                     tracing::warn!(run = self.shown(run), "the kernel killed a process of it for want of memory");
+                    if self.spec_of(run).is_some_and(|spec| spec.allowance.oom_policy == OomPolicy::Continue) {
+                        self.tell_of_kill(clock::now(), run);
+                    }
                     let killed = Box::new(self.killed(run));
                     self.happened(Event::OomKill { run, killed });
                 }
@@ -508,6 +539,7 @@ impl Daemon {
                     self.journal.write(&app, &line, keep);
                     let micros = (clock::precise() - begun).as_micros() as u64;
                     tracing::debug!(run = format!("{}#{}", line.instance, line.seq), micros, "journaled");
+                    self.tell_of(&app, &line);
                 }
                 Action::Forget { run } => {
                     self.say(&FromDaemon::Forget { run });
@@ -661,6 +693,7 @@ impl Daemon {
                 Err(refusal) => Err(refusal),
             },
             Question::Health => Ok(json(&self.health(now))),
+            Question::TestNotifiers => return self.test_notifiers(now, answer),
             Question::Trend { target } => match self.charted(target) {
                 Ok(of) => return self.tell_trends(of, answer),
                 Err(refusal) => Err(refusal),
@@ -691,6 +724,8 @@ impl Daemon {
             self.happened(Event::Asked { ticket, asked: Asked { command, wait, actor } });
             if applies {
                 self.follow_limits();
+                self.notifiers.follow(self.fleet.notifiers());
+                self.tidy(now.mono);
             }
             return;
         }
@@ -1081,6 +1116,10 @@ impl Daemon {
 
     pub(super) fn list(&mut self, now: Now) -> Vec<InstanceView> {
         let usages = self.meter.look(now, &self.fleet, &self.runs, &self.memory, self.keeper);
+        self.views(now, &usages)
+    }
+
+    pub(super) fn views(&self, now: Now, usages: &BTreeMap<RunId, Usage>) -> Vec<InstanceView> {
         self.fleet
             .instances()
             .map(|one| {

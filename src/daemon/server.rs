@@ -34,6 +34,7 @@ pub enum Question {
     Why { target: String, filter: Filter, last: Option<usize> },
     Runs { target: String },
     Health,
+    TestNotifiers,
     Trend { target: Option<String> },
     History { target: Option<String> },
     Command { request: Box<Request>, actor: Actor },
@@ -185,6 +186,7 @@ async fn question(request: hyper::Request<Incoming>, pid: i32, uid: u32) -> Resu
         (&Method::GET, "/v1/health") => Ok(Question::Health),
         (&Method::GET, "/v1/trend") => Ok(Question::Trend { target: parameter("target") }),
         (&Method::GET, "/v1/history") => Ok(Question::History { target: parameter("target") }),
+        (&Method::POST, "/v1/notify/test") => Ok(Question::TestNotifiers),
         (&Method::POST, "/v1/command") => {
             let body = Limited::new(request.into_body(), LONGEST_BODY)
                 .collect()

@@ -20,6 +20,16 @@ pub fn memory_file(name: &std::ffi::CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Such a file at its beginning, for one that just reads.
+///
+/// # Errors
+/// Of lseek(2).
+pub fn rewound(fd: OwnedFd) -> io::Result<OwnedFd> {
+    let mut file = File::from(fd);
+    file.rewind()?;
+    Ok(file.into())
+}
+
 /// Reads such a file from its beginning.
 ///
 /// # Errors

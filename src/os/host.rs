@@ -10,6 +10,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The machine's name.
+#[must_use]
+pub fn name(proc: &Path) -> String {
+    fs::read_to_string(proc.join("sys/kernel/hostname"))
+        .map_or_else(|_| "localhost".into(), |name| name.trim().to_owned())
+}
+
 /// Of /proc/meminfo, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meminfo {

@@ -1,6 +1,8 @@
 //! Processes: pidfds, what /proc says of them, and which belong to a tree.
 
 use super::file;
+use crate::core::event::ExitStatus;
+use crate::core::spec::Signal;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::io;
@@ -43,6 +45,46 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 /// Of prctl(2).
 pub fn become_subreaper() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+/// Asks for SIGTERM when `parent`, which started this process, ends. `false`: it has ended already.
+///
+/// # Errors
+/// Of prctl(2).
+pub fn end_with_parent(parent: i32) -> io::Result<bool> {
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
+    Ok(nix::unistd::getppid().as_raw() == parent)
+}
+
+/// Takes the ends of children that have ended; the second is `false` where there is no child at all.
+#[must_use]
+pub fn reap() -> (Vec<(i32, ExitStatus)>, bool) {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    let mut ended = Vec::new();
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => ended.push((pid.as_raw(), ExitStatus::Code(code))),
+            Ok(WaitStatus::Signaled(pid, signal, core_dumped)) => {
+                ended.push((pid.as_raw(), ExitStatus::Signal { signal: Signal(signal as i32), core_dumped }));
+            }
+            Ok(WaitStatus::StillAlive) => return (ended, true),
+            Err(Errno::ECHILD) => return (ended, false),
+            // A death by a real-time signal is an error to nix; the child is reaped.
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Kills all children of this process and, as they come to it, what those leave: it is a subreaper. Waits for their ends, no longer than
+/// `limit`. A pid of a child cannot be given again before it is reaped, so nobody else is met.
+pub fn kill_all_children(limit: std::time::Duration) {
+    let until = super::clock::precise() + limit;
+    while reap().1 && super::clock::precise() < until {
+        for child in children(pid()) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::Signal::SIGKILL);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
 }
 
 /// A child that has ended and was not reaped yet; it stays so (waitid(2)).

@@ -1,4 +1,4 @@
-//! How stead starts itself in another role. One binary, three roles: the first argument names it.
+//! How stead starts itself in another role. One binary, four roles: the first argument names it.
 
 use super::cgroup::scope::{Host, Way};
 use super::strings::Strings;
@@ -6,7 +6,7 @@ use super::{file, spawn};
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// The first argument of the keeper. It finds the locked lock file at [`LOCK_FD`] and the end of a pipe at [`READY_FD`].
@@ -14,6 +14,10 @@ pub const KEEPER: &str = "keeper-worker";
 
 /// The first argument of the daemon. It finds its end of the connection to the keeper at [`KEEPER_FD`].
 pub const DAEMON: &str = "daemon-worker";
+
+/// The first argument of a courier, which carries one message; the second is the daemon's pid. It finds what to carry at its stdin, and
+/// writes what came of it to its stdout.
+pub const COURIER: &str = "courier-worker";
 
 pub const LOCK_FD: i32 = 3;
 pub const READY_FD: i32 = 4;
@@ -97,4 +101,51 @@ pub fn environment(home: &Path) -> Vec<String> {
         .collect();
     env.push(format!("STEAD_HOME={}", home.display()));
     env
+}
+
+/// A courier under way.
+#[derive(Debug)]
+pub struct Courier {
+    child: std::process::Child,
+    pidfd: OwnedFd,
+}
+
+impl Courier {
+    /// Begins one. It ends with the process that called, and takes what it has started with it.
+    ///
+    /// # Errors
+    /// Of memfd_create(2), fork(2), exec(2), pidfd_open(2).
+    pub fn start(errand: &[u8]) -> io::Result<Courier> {
+        use std::os::unix::process::CommandExt;
+        use std::process::{Command, Stdio};
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("stead").arg(COURIER).arg(super::process::pid().to_string()).current_dir("/");
+        command.stdin(file::memory_file(c"stead-errand", errand)?).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn()?;
+        match super::process::pidfd_open(child.id() as i32) {
+            Ok(pidfd) => Ok(Courier { child, pidfd }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    /// Readable when it has ended.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Takes what it said. One that has not ended is killed first.
+    pub fn end(mut self) -> Vec<u8> {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let mut said = Vec::new();
+        if let Some(stdout) = self.child.stdout.take() {
+            let _ = stdout.take(64 << 10).read_to_end(&mut said);
+        }
+        said
+    }
 }

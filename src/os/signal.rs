@@ -4,6 +4,9 @@ use nix::fcntl::OFlag;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+pub const TERM: i32 = libc::SIGTERM;
+pub const CHILD: i32 = libc::SIGCHLD;
+
 /// A signal that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Came {

@@ -465,3 +465,38 @@ fn a_child_that_was_left_to_itself_is_heard_after_a_restart_of_the_daemon() {
     until("it is heard", || stead.log("app", "out") == "the child\n");
     signal(stead.diary("child")[0].parse().unwrap(), KILL);
 }
+
+#[test]
+fn rotated_logs_that_are_too_old_are_removed_and_all_others_stay() {
+    let stead = Stead::new();
+    let logs = stead.home.join("logs");
+    std::fs::create_dir_all(&logs).unwrap();
+    let hours =
+        |hours: u64| std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000 + hours * 3600);
+    let write = |name: &str, old: bool| {
+        let file = std::fs::File::create(logs.join(name)).unwrap();
+        if old {
+            file.set_modified(hours(0)).unwrap();
+        }
+    };
+    for name in [
+        "quiet.out.log.1",
+        "quiet.out.log.3",
+        "quiet.out.log.3.idx",
+        "quiet.out.log.old",
+        "quiet.out.log",
+        "other.out.log.1",
+    ] {
+        write(name, true);
+    }
+    write("quiet.out.log.2", false);
+    stead.start(
+        "apps:\n- {name: quiet, script: sleep, args: '1000', autostart: false, log_max_age: 14d}\n\
+         - {name: other, script: sleep, args: '1000'}\n",
+    );
+    let there = |name: &str| logs.join(name).exists();
+    until("they are gone", || !there("quiet.out.log.1") && !there("quiet.out.log.3") && !there("quiet.out.log.3.idx"));
+    for name in ["quiet.out.log", "quiet.out.log.2", "quiet.out.log.old", "other.out.log.1"] {
+        assert!(there(name), "{name}");
+    }
+}

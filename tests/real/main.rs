@@ -12,6 +12,7 @@ mod keeper;
 mod logs;
 mod look;
 mod memory;
+mod notify;
 mod plan;
 mod policy;
 mod probes;

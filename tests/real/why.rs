@@ -223,8 +223,8 @@ fn steads_own_log_has_an_event_for_each_step_of_a_run_as_json_where_wished() {
     let steps = |run: &str| -> Vec<&str> {
         events.iter().filter(|event| event["run"] == run).map(|event| event["message"].as_str().unwrap()).collect()
     };
-    assert_eq!(steps("fails#1"), ["starts", "online", "ended"]);
-    assert_eq!(steps("web#1"), ["starts", "online", "signals", "ended"]);
+    assert_eq!(steps("fails#1"), ["starts", "runs", "ended"]);
+    assert_eq!(steps("web#1"), ["starts", "runs", "signals", "ended"]);
     let end = events.iter().find(|event| event["run"] == "fails#2" && event["message"] == "ended").unwrap();
     assert_eq!((&end["cause"], &end["next"], &end["planned"]), (&json!("exit-code"), &json!("give-up"), &json!(false)));
     assert!(events.iter().any(|event| event["message"] == "asked" && event["command"] == "stead stop web"), "{said}");

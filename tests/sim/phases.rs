@@ -195,20 +195,38 @@ fn apply(autostart: bool) -> Command {
     spec.watch = Some(Watch { paths: vec!["/srv".into()], ignore: Vec::new(), delay: WATCH_DELAY });
     spec.policy.min_uptime = Millis(100);
     spec.listen = vec![Listen::Tcp(":80".into())];
-    Command::Apply { specs: vec![spec], environment: environment(), rules: None, terms: Terms::default() }
+    Command::Apply {
+        specs: vec![spec],
+        environment: environment(),
+        rules: None,
+        notifiers: None,
+        terms: Terms::default(),
+    }
 }
 
 /// More than may start at once.
 fn apply_many() -> Command {
     let mut spec = plain(NAME);
     spec.instances = Some(4);
-    Command::Apply { specs: vec![spec], environment: environment(), rules: None, terms: Terms::default() }
+    Command::Apply {
+        specs: vec![spec],
+        environment: environment(),
+        rules: None,
+        notifiers: None,
+        terms: Terms::default(),
+    }
 }
 
 /// Online when it has said so and is well.
 fn apply_with_proof() -> Command {
     let spec = crate::app::spec(&format!("{NAME} wait_ready=true health_check=100ms/1/0"));
-    Command::Apply { specs: vec![spec], environment: environment(), rules: None, terms: Terms::default() }
+    Command::Apply {
+        specs: vec![spec],
+        environment: environment(),
+        rules: None,
+        notifiers: None,
+        terms: Terms::default(),
+    }
 }
 
 fn probed(run: RunId, ok: bool) -> Event {

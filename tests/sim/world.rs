@@ -512,7 +512,13 @@ pub fn apply(file: &[Spec]) -> Command {
 pub fn apply_by(file: &[Spec], terms: Terms) -> Command {
     let names = file.iter().map(|spec| spec.name.clone()).collect();
     let origins = vec![Origin { file: "/srv/ecosystem.yaml".into(), names }];
-    Command::Apply { specs: file.to_vec(), environment: environment(), rules: None, terms: Terms { origins, ..terms } }
+    Command::Apply {
+        specs: file.to_vec(),
+        environment: environment(),
+        rules: None,
+        notifiers: None,
+        terms: Terms { origins, ..terms },
+    }
 }
 
 /// What was written is read again: nothing may depend on what does not reach the disk.

@@ -4,6 +4,7 @@ use super::print_json;
 use crate::client::cli::HealthArgs;
 use crate::client::render::{health, report, screen};
 use crate::client::{Context, Outcome};
+use crate::core::clock::Millis;
 use crate::core::health::Health;
 use crate::core::view::{HistoryView, InstanceView, WhyView};
 use crate::os::clock;
@@ -44,7 +45,7 @@ fn biggest() -> Vec<report::Process> {
             pid,
             command: process::command_line(pid).unwrap_or_else(|| stat.comm.clone()),
             memory_bytes,
-            cpu_seconds: stat.cpu_ticks / ticks,
+            cpu: Millis(stat.cpu_ticks * 1000 / ticks),
             state: stat.state,
             // Ours carry the name of their instance.
             app: process::variable(pid, "STEAD_NAME"),

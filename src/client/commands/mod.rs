@@ -11,6 +11,7 @@ mod jlist;
 mod kill;
 mod list;
 mod logs;
+mod notify;
 mod ping;
 mod reload;
 mod reset;
@@ -49,6 +50,7 @@ pub async fn run(context: Context, verb: Verb) -> Outcome {
         Verb::Describe(args) => describe::run(context, &args).await,
         Verb::Why(args) => why::run(context, &args).await,
         Verb::Health(args) => health::run(context, &args).await,
+        Verb::Notify(args) => notify::run(context, &args).await,
         Verb::Trend(args) => trend::run(context, &args).await,
         Verb::Logs(args) => logs::run(context, &args).await,
         Verb::Flush(args) => flush::run(context, args).await,

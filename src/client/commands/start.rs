@@ -39,7 +39,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         named.push(Named::File(default_file()?));
     }
     refuse_what_does_not_fit(&named, &args, described.first().map(|(name, _)| name.as_str()))?;
-    let (mut specs, mut rules) = (Vec::new(), None);
+    let (mut specs, mut rules, mut notifiers) = (Vec::new(), None, None);
     let mut targets = Vec::new();
     let mut origins = Vec::new();
     for one in named {
@@ -74,6 +74,7 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
                 origins.extend(file.map(|file| Origin { file, names }));
                 specs.extend(ecosystem.specs);
                 rules = ecosystem.rules.or(rules);
+                notifiers = ecosystem.notifiers.or(notifiers);
             }
             Err(problems) => {
                 complain(context, &problems);
@@ -91,7 +92,13 @@ pub async fn run(context: &Context, mut args: StartArgs) -> Outcome {
         let of_file = !origins.is_empty();
         let apply = |specs, dry_run| {
             let terms = Terms { dry_run, prune: args.prune, origins: origins.clone() };
-            Command::Apply { specs, environment: environment(), rules: rules.clone(), terms }
+            Command::Apply {
+                specs,
+                environment: environment(),
+                rules: rules.clone(),
+                notifiers: notifiers.clone(),
+                terms,
+            }
         };
         if args.dry_run {
             let plan = would(context, apply(specs, true)).await?;

@@ -25,7 +25,7 @@ pub struct Process {
     pub pid: i32,
     pub command: String,
     pub memory_bytes: u64,
-    pub cpu_seconds: u64,
+    pub cpu: Millis,
     pub state: char,
     pub app: Option<String>,
 }
@@ -34,6 +34,9 @@ pub struct Process {
 const MOST_KILLS: usize = 20;
 
 const DAY: Millis = Millis(86_400_000);
+
+/// Of the trends' picture.
+const SHORTEST: Millis = Millis(300_000);
 
 #[must_use]
 pub fn markdown(now: Wall, facts: &Facts<'_>) -> String {
@@ -145,9 +148,13 @@ fn causes(page: &mut String, now: Wall, facts: &Facts<'_>) {
 }
 
 fn trends(page: &mut String, now: Wall, facts: &Facts<'_>) {
-    part(page, "Memory over the last day");
+    let began = facts.histories.iter().filter_map(|history| history.readings.first()).map(|one| one.at).min();
+    // A day of which only minutes are known is an empty picture.
+    let span = began.map_or(DAY, |began| since(now, began).max(SHORTEST).min(DAY));
+    let title = if span == DAY { "day".to_owned() } else { span.to_string() };
+    part(page, &format!("Memory over the last {title}"));
     let line = |history: &HistoryView| {
-        let drawn = spark(now, DAY, 48, history)?;
+        let drawn = spark(now, span, 48, history)?;
         let highest = history.readings.iter().map(|one| one.memory_bytes).max().unwrap_or(0);
         let cap = history.cap_bytes.map_or(String::new(), |cap| format!(", cap {}", Bytes(cap)));
         Some(format!("{drawn}  {}: at most {}{cap}\n", text::plain(&history.name), Bytes(highest)))
@@ -184,7 +191,7 @@ fn machine(page: &mut String, now: Wall, facts: &Facts<'_>) {
             one.pid.to_string(),
             one.app.clone().unwrap_or_else(|| "-".into()),
             Bytes(one.memory_bytes).to_string(),
-            Millis(one.cpu_seconds * 1000).to_string(),
+            one.cpu.to_string(),
             one.state.to_string(),
             command,
         ]
@@ -252,7 +259,7 @@ mod tests {
                 pid: 7,
                 command: "git gc\n| x".into(),
                 memory_bytes: 6 << 30,
-                cpu_seconds: 61,
+                cpu: Millis(61_000),
                 state: 'R',
                 app: None,
             }],

@@ -5,6 +5,7 @@ use super::super::ecosystem;
 use super::*;
 use crate::core::clock::Millis;
 use crate::core::cron::Cron;
+use crate::core::notify::{Occasion, Way};
 use crate::core::record::Cause;
 use crate::core::spec::{
     Bytes, EndKind, HealthCheck, KillMode, Limit, Listen, Logs, Policy, Probe, Reaction, Readiness, Reload, Resource,
@@ -205,7 +206,7 @@ fn the_policy_is_read() {
 fn logs_lie_relative_to_the_file() {
     let world = World::new();
     let spec = world.app(
-        "cwd: api\nscript: main.py\nout: logs/out.log\nerr_log: /dev/null\nlog: ~/all.log\ncombine_logs: true\ntime: true\nlog_max_size: 1G\nlog_keep: 2\npid: web.pid",
+        "cwd: api\nscript: main.py\nout: logs/out.log\nerr_log: /dev/null\nlog: ~/all.log\ncombine_logs: true\ntime: true\nlog_max_size: 1G\nlog_keep: 2\nlog_max_age: 14d\npid: web.pid",
     );
     let logs = Logs {
         out: Some(world.path("logs/out.log")),
@@ -216,6 +217,7 @@ fn logs_lie_relative_to_the_file() {
         timestamp: Some("%Y-%m-%dT%H:%M:%S".into()),
         max_size: Bytes(1 << 30),
         keep: 2,
+        max_age: Some(Millis(14 * 86_400_000)),
     };
     assert_eq!(spec.logs, logs);
     assert_eq!(spec.pid_file, Some(world.path("web.pid")));
@@ -302,7 +304,7 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
     let world = World::new();
     let off = "watch: false\nignore_watch: [x]\nwatch_delay: 100\ncron_restart: 0\nwait_ready: false\nlisten_timeout: 5000\ndepends_on: []\nhealth_check: null";
     assert_eq!(world.warnings(&app(off)), [] as [&str; 0]);
-    let on = "apps:\n- {name: a, script: app.py, no_new_privileges: true, vizion: false}\n- {name: b, script: app.py, filter_env: true, pmx: 1}\n- {name: c, script: app.py, no_new_privileges: true, windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: [x]\n";
+    let on = "apps:\n- {name: a, script: app.py, no_new_privileges: true, vizion: false}\n- {name: b, script: app.py, filter_env: true, pmx: 1}\n- {name: c, script: app.py, no_new_privileges: true, windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: null\n";
     assert_eq!(
         world.warnings(on),
         [
@@ -310,7 +312,6 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
             "ecosystem.yaml:2: apps[0].vizion: `pmx`, `vizion`, `windowsHide` mean nothing to stead and are ignored",
             "ecosystem.yaml:3: apps[1].filter_env: `filter_env` is not supported yet and is ignored (of b)",
             "ecosystem.yaml:5: deploy: PM2's deployment is not stead's and is ignored",
-            "ecosystem.yaml:7: notify: `notify` is not supported yet and is ignored",
         ]
     );
     assert_eq!(
@@ -421,4 +422,37 @@ fn the_rules_of_health_are_the_fleets_and_the_apps() {
     let own = &read.specs[0].health;
     assert_eq!((own.restarts, own.restarts_per_hour, own.memory_warn), (None, Some(3), Some(Bytes(200 << 20))));
     assert_eq!(world.read(&app("")).unwrap().rules, None);
+}
+
+#[test]
+fn who_is_told_stands_beside_the_apps() {
+    let world = World::new();
+    world.program("tell.sh", b"#!/bin/sh\n");
+    let read = |notify: &str| world.read(&format!("apps: [{{script: app.py, notify: false}}]\n{notify}")).unwrap();
+    let found = read(
+        "notify:\n- webhook: https://hooks.example/T0/x\n  on: [give-up, crash_loop]\n  timeout: 3s\n- command: tell.sh\n- command: [tool, -v]\n  on: oom\n- command: free -m | tool\n",
+    );
+    assert!(!found.specs[0].notify);
+    let notifiers = found.notifiers.unwrap();
+    let ways: Vec<Way> = notifiers.iter().map(|one| one.way.clone()).collect();
+    let command = |argv: &[&str]| Way::Command {
+        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+        cwd: world.path(""),
+    };
+    assert_eq!(
+        ways,
+        [
+            Way::Webhook("https://hooks.example/T0/x".into()),
+            command(&[&world.path("tell.sh").display().to_string()]),
+            command(&["tool", "-v"]),
+            command(&["bash", "-c", "free -m | tool"]),
+        ]
+    );
+    assert_eq!(notifiers[0].on, BTreeSet::from([Occasion::CrashLoop, Occasion::GiveUp]));
+    assert_eq!((notifiers[0].timeout, notifiers[1].timeout), (Millis(3000), Millis(10_000)));
+    assert_eq!((notifiers[1].on.len(), notifiers[2].on.len()), (Occasion::ALL.len(), 1));
+    assert_eq!(read("notify: {webhook: 'http://[::1]:9000/x?y=1#z'}\n").notifiers.unwrap().len(), 1);
+    // Nobody any more, and nothing said of it, are two things.
+    assert_eq!((read("notify: false\n").notifiers, read("").notifiers), (Some(Vec::new()), None));
+    assert!(read("").specs.iter().all(|spec| !spec.notify) && world.app("").notify);
 }

@@ -360,6 +360,63 @@ fn a_rule_of_health_that_means_nothing_is_named() {
 }
 
 #[test]
+fn a_notifier_that_can_tell_nobody_is_named() {
+    let world = World::new();
+    world.file("tell.sh", "#!/bin/sh\n");
+    let of = |lines: &str| format!("apps: [{{script: app.py}}]\nnotify:\n{lines}");
+    for (lines, expected) in [
+        ("- webhok: https://x.y\n", ":3: notify[0].webhok: no such key of a notifier\n  hint: did you mean `webhook`?"),
+        ("- on: oom\n", ":3: notify[0]: has neither `command` nor `webhook`\n  hint: each notifier has one of them"),
+        (
+            "- {webhook: 'https://x.y', command: tool}\n",
+            ":3: notify[0]: has both `command` and `webhook`\n  hint: each notifier has one of them",
+        ),
+        (
+            "- x\n",
+            ":3: notify[0]: `x` is not a notifier\n  hint: for example `- webhook: https://…` or `- command: ./tell.sh`",
+        ),
+        (
+            "- webhook: hooks.slack.com/x\n",
+            ":3: notify[0].webhook: `hooks.slack.com/x` is no URL\n  hint: for example `https://hooks.example.com/stead`",
+        ),
+        ("- webhook: 'https://:443/x'\n", ":3: notify[0].webhook: `https://:443/x` is no URL"),
+        ("- webhook: 'https://a b/x'\n", ":3: notify[0].webhook: `https://a b/x` is no URL"),
+        ("- webhook: 'https://a:99999/x'\n", ":3: notify[0].webhook: `https://a:99999/x` is no URL"),
+        ("- webhook: 'https://me:secret@a/x'\n", ":3: notify[0].webhook: a name and password in a URL are not sent"),
+        ("- command: ./gone.sh\n", ":3: notify[0].command: /srv/gone.sh does not exist"),
+        (
+            "- command: tell.sh\n",
+            ":3: notify[0].command: /srv/tell.sh may not be executed\n  hint: `chmod +x /srv/tell.sh`",
+        ),
+        (
+            "- command: nobody\n",
+            ":3: notify[0].command: `nobody` is neither a file beside this one nor a program in PATH",
+        ),
+        ("- command: []\n", ":3: notify[0].command: names no program"),
+        ("- command: echo 'x\n", ":3: notify[0].command: a quote in this command is never closed"),
+        (
+            "- {command: tool, on: [restrat]}\n",
+            ":3: notify[0].on: `restrat` is not an occasion\n  hint: did you mean `restart`?",
+        ),
+        ("- {command: tool, on: []}\n", ":3: notify[0].on: names no occasion"),
+        ("- {command: tool, timeout: 1h}\n", ":3: notify[0].timeout: 1h is out of range (100 ms to 10m)"),
+    ] {
+        let told = world.errors(&of(lines));
+        assert!(told.starts_with(&format!("ecosystem.yaml{expected}")), "{lines}\n{told}");
+    }
+    let told = world.errors("apps:\n- {script: app.py, notify: [{command: tool}]}\n");
+    assert!(
+        told.contains("apps[0].notify: a list is not true or false\n  hint: whom to tell stands beside `apps`"),
+        "{told}"
+    );
+    let told = world.errors("apps:\n- {script: app.py, log_max_age: 14}\n");
+    assert!(
+        told.contains("14 ms is too short an age of a log (at least 1m)\n  hint: a number is milliseconds"),
+        "{told}"
+    );
+}
+
+#[test]
 fn what_cannot_be_watched_is_refused() {
     let world = World::new();
     let whole = "the whole machine cannot be watched\n  hint: name the folders of the app, or set `cwd`: `watch: true` is all that is in it";

@@ -9,6 +9,7 @@ fn well(name: &str) -> AppFacts {
         status: Status::Online,
         rules: HealthRules::default(),
         crash_loop: false,
+        backs_off: false,
         restarts_unplanned: 3,
         ends_last_hour: 0,
         note: None,
@@ -47,6 +48,7 @@ fn own() -> OwnFacts {
         enforcement: Enforcement::Cgroup2,
         polling: None,
         faults: Vec::new(),
+        notifiers: Vec::new(),
     }
 }
 
@@ -65,7 +67,7 @@ fn each_rule_of_an_app_has_its_verdict_and_its_words() {
         (
             AppFacts { status: Status::Errored, note: Some("16 ends below min_uptime 1 s".into()), ..well("api") },
             Verdict::Critical,
-            "gave up: 16 ends below min_uptime 1 s",
+            "gave up: 16 ends below min_uptime 1 s; the last end: exited with code 1 after 3 s",
         ),
         (
             AppFacts { crash_loop: true, ends_last_hour: 10, ..well("api") },
@@ -98,6 +100,15 @@ fn each_rule_of_an_app_has_its_verdict_and_its_words() {
             AppFacts { ends_last_hour: 6, ..well("api") },
             Verdict::Warning,
             "6 unplanned ends within the hour: exited with code 1 after 3 s",
+        ),
+        (
+            AppFacts {
+                ends_last_hour: 1,
+                last: Some(("memory-cap".into(), "restarted at 300M".into())),
+                ..well("api")
+            },
+            Verdict::Warning,
+            "was ended for its memory within the hour: restarted at 300M",
         ),
         (
             AppFacts { restarts_unplanned: 51, ..well("api") },
@@ -194,6 +205,9 @@ fn stead_tells_on_itself() {
     let uncapped = AppFacts { cap_bytes: None, ..well("api") };
     assert_eq!(health(OwnFacts { polling, ..own() }, &[uncapped]).exit, 0);
     assert_eq!(health(OwnFacts { daemon_starts: 3, ..own() }, &[]).exit, 1);
+    let notifiers = vec![("webhook https://hooks.example".to_owned(), "answered 500".to_owned())];
+    let told = health(OwnFacts { notifiers, ..own() }, &[]);
+    assert_eq!((told.exit, told.stead.findings[0].reason.as_str()), (1, "webhook https://hooks.example: answered 500"));
     let faults = vec![("journal".to_owned(), "no space left on device".to_owned())];
     assert_eq!(health(OwnFacts { faults, ..own() }, &[]).exit, 2);
 }

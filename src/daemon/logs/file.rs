@@ -1,6 +1,6 @@
 //! A log file: one open file per (device, inode), its rotation, and what happens when the disk is full.
 
-use crate::core::clock::Wall;
+use crate::core::clock::{Millis, Wall};
 use crate::core::log_name::{index_of, numbered};
 use crate::os::{clock, pipe};
 use std::cell::RefCell;
@@ -314,6 +314,29 @@ impl LogFile {
         self.indexed = now;
         if let Some(index) = &mut self.index {
             let _ = writeln!(index, "{} {}", self.size, now.0);
+        }
+    }
+}
+
+/// Removes the numbered logs of `path` that were last written to longer ago than `age`. A gap that this leaves is filled by the next rotation.
+pub(super) fn tidy(path: &Path, age: Millis) {
+    let now = clock::now().wall;
+    let Some((folder, name)) = path.parent().zip(path.file_name().and_then(|name| name.to_str())) else { return };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|other| other.strip_prefix(name)?.strip_prefix('.')?.parse::<u32>().ok());
+        let Some(old) = number.map(|number| numbered(path, number)).filter(|old| *old == entry.path()) else {
+            continue;
+        };
+        let Ok(meta) = std::fs::symlink_metadata(&old) else { continue };
+        let written = meta.modified().map_or(now, clock::wall);
+        if meta.is_file() && now.0.saturating_sub(written.0) > age.0 as i64 {
+            let _ = std::fs::remove_file(index_of(&old));
+            if std::fs::remove_file(&old).is_ok() {
+                tracing::info!(path = %old.display(), "a rotated log was older than log_max_age and is removed");
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::file::{Files, LogFile, Target};
 use super::transform::Stamper;
+use crate::core::clock::Millis;
 use crate::core::database::LOCKED;
 use crate::core::name::{RunId, Ticket};
 use crate::keeper::message::Stream;
@@ -57,6 +58,10 @@ pub enum Order {
         paths: Vec<PathBuf>,
     },
     Reopen,
+    /// Remove what was rotated away from these files and written last longer ago than this.
+    Tidy {
+        aged: Vec<(PathBuf, Millis)>,
+    },
 }
 
 /// What the pump says.
@@ -243,6 +248,7 @@ impl Work {
                 }
                 let _ = self.told.send(Told::Flushed { ticket });
             }
+            Order::Tidy { aged } => aged.iter().for_each(|(path, age)| super::file::tidy(path, *age)),
             Order::Reopen => {
                 self.files.reopen();
                 for flow in self.streams.values() {
