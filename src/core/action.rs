@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq)]
+// A note is moved once, into a message: a box of its own would cost more than the room.
+#[allow(clippy::large_enum_variant)]
 #[must_use]
 pub enum Action {
     /// Answered by `Spawned` or `SpawnFailed`.

@@ -23,9 +23,9 @@ const COMMAND: usize = 40;
 /// The port that a run that failed did not get, as its last lines say; where they name none, the one that it is known to want.
 /// An exception that ended it of which these are not the words speaks against it.
 #[must_use]
-pub fn taken<'a>(
+pub fn taken(
     exception: Option<&Traceback>,
-    tails: [&'a [String]; 2],
+    tails: [&[String]; 2],
     spec: &Spec,
     environment: &Env,
 ) -> Option<TakenPort> {

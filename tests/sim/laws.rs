@@ -424,7 +424,10 @@ impl Laws {
                 if record.planned && line.streak.short > count.short {
                     broken("planned restarts never use up max_restarts", &shown, story);
                 }
-                let ruled = record.next.reason.starts_with("restart_on");
+                // A rule of the user's goes first, the present one or that of its start.
+                let present = fleet.instance(line.id).and_then(|one| fleet.app(&one.app)).map(|app| &app.spec);
+                let own = self.lives.get(&line.run).map(|life| &life.spec);
+                let ruled = present.into_iter().chain(own).any(|spec| !spec.policy.restart_on.is_empty());
                 if record.evidence.port.is_some() && !ruled && line.streak.short > count.short {
                     broken("a taken port does not use up max_restarts", &shown, story);
                 }
