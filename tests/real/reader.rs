@@ -3,6 +3,7 @@
 use crate::causes::first_end;
 use crate::harness::{Stead, eventually, signal, until};
 use crate::look::on_terminal;
+use std::time::Duration;
 
 /// A fault, and the words without which a newcomer could not tell what happened.
 struct Fault {
@@ -203,10 +204,13 @@ fn a_reader_of_why_alone_can_tell_what_happened() {
     std::fs::remove_file(gone).unwrap();
     stead.run(["restart", "gone"]);
     // Nothing tells when the watch has begun; the first change that it sees is enough.
-    let mut turn = 0;
+    // Between two changes there is a quiet longer than watch_delay, or the restart would wait for ever.
+    let mut changed: Option<std::time::Instant> = None;
     until("the change is seen", || {
-        turn += 1;
-        stead.file("watched/app.cfg", &format!("{turn}"));
+        if changed.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
+            changed = Some(std::time::Instant::now());
+            stead.file("watched/app.cfg", &format!("{changed:?}"));
+        }
         stead.json(["why", "watched", "--json"])["total"] != 0
     });
     let capped = stead.instance("leaks")["memory_enforcement"] != "polling";
