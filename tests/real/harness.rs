@@ -408,7 +408,7 @@ pub fn children(pid: i32) -> Vec<i32> {
 
 /// The daemon of a keeper as the kernel sees it, also one that does not answer yet.
 pub fn daemon_of(keeper: i32) -> Option<i32> {
-    children(keeper).into_iter().find(|pid| is_alive(*pid) && variable(*pid, "STEAD_RUN").is_none())
+    children(keeper).into_iter().find(|pid| is_alive(*pid) && command_line(*pid) == "stead daemon-worker ")
 }
 
 /// Stops a process by SIGSTOP, and waits until it stands still.
