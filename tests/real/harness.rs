@@ -172,8 +172,9 @@ impl Stead {
     /// Waits until `name` has this status; returns the list's element.
     pub fn until_status(&self, name: &str, status: &str) -> Value {
         eventually(&format!("{name} is {status}"), || {
-            let one = self.instance(name);
-            if one["status"] == status { Ok(one) } else { Err(format!("{one:#}\n{}", self.own_log())) }
+            let all = self.json(["list", "--json"]);
+            let found = all.as_array().unwrap().iter().find(|one| one["name"] == name && one["status"] == status);
+            found.cloned().ok_or_else(|| format!("{all:#}\n{}", self.own_log()))
         })
     }
 
@@ -408,7 +409,7 @@ pub fn children(pid: i32) -> Vec<i32> {
 
 /// The daemon of a keeper as the kernel sees it, also one that does not answer yet.
 pub fn daemon_of(keeper: i32) -> Option<i32> {
-    children(keeper).into_iter().find(|pid| is_alive(*pid) && command_line(*pid) == "stead daemon-worker ")
+    children(keeper).into_iter().find(|pid| is_alive(*pid) && command_line(*pid).starts_with("stead daemon-worker "))
 }
 
 /// Stops a process by SIGSTOP, and waits until it stands still.
