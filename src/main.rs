@@ -10,13 +10,14 @@ use std::time::Duration;
 use stead::client::cli::{Cli, Command, DaemonArgs, LogFormat};
 use stead::client::home::Home;
 use stead::core::command::Refusal;
+use stead::keeper::handover::{Answer, Handover};
 use stead::{client, daemon, keeper, os};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let role = arguments.next();
     let result = match role.as_deref().and_then(OsStr::to_str) {
-        Some(os::role::KEEPER) => keep(arguments.next().is_some()),
+        Some(os::role::KEEPER) => keeper_role(&arguments.collect::<Vec<_>>()),
         Some(os::role::COURIER) => carry(arguments.next()),
         Some(os::role::DAEMON) => serve(&arguments.collect::<Vec<_>>()),
         _ => return command_line(),
@@ -42,6 +43,31 @@ fn command_line() -> ExitCode {
     }
 }
 
+fn keeper_role(arguments: &[OsString]) -> io::Result<()> {
+    match arguments.first().and_then(|word| word.to_str()) {
+        Some(os::role::CHECK) => check(),
+        Some(os::role::TAKE_OVER) => {
+            let number = arguments.get(1).and_then(|number| number.to_str()?.parse().ok());
+            keeper::resume(home_variable()?, number.ok_or_else(|| io::Error::other("no handover is named"))?)
+        }
+        anew => keep(anew.is_some()),
+    }
+}
+
+/// Says whether this binary could take over from a keeper that runs.
+fn check() -> io::Result<()> {
+    let home = home_variable()?;
+    let bytes = os::file::read_memory_file(os::process::inherited(os::role::HANDOVER_FD)?)?;
+    let read = Handover::parse(&bytes).and_then(|handover| {
+        daemon::can_take_over(&home, handover.runs.iter().map(|run| (run.run, run.note.as_str())))
+    });
+    let answer = match read {
+        Ok(()) => Answer::Yes { version: env!("CARGO_PKG_VERSION").into() },
+        Err(reason) => Answer::No { reason },
+    };
+    writeln!(io::stdout(), "{}", serde_json::to_string(&answer)?)
+}
+
 /// The keeper in the background. `anew`: in the place of one that was killed.
 fn keep(anew: bool) -> io::Result<()> {
     let home = home_variable()?;
@@ -60,8 +86,10 @@ fn keep(anew: bool) -> io::Result<()> {
             let _ = pipe.write_all(word.as_bytes());
         }
     };
-    let start = keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr };
-    let result = keeper::run(start, || say(os::role::READY));
+    let result = daemon::can_begin(&home).and_then(|()| {
+        let start = keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr };
+        keeper::run(start, || say(os::role::READY))
+    });
     if let Err(error) = &result {
         say(&error.to_string());
     }
@@ -87,7 +115,7 @@ fn foreground(cli: &Cli, arguments: &DaemonArgs) -> Result<(), Refusal> {
     if arguments.log_format == LogFormat::Json {
         daemon_args.push("--json".to_owned());
     }
-    let begun = os::process::stderr().and_then(|stderr| {
+    let begun = daemon::can_begin(&home.path).and_then(|()| os::process::stderr()).and_then(|stderr| {
         let start = keeper::Start { home: home.path.clone(), lock, daemon_args, daemon_stderr: Some(stderr) };
         keeper::run(start, || {
             if let Some(file) = &arguments.file {
@@ -125,7 +153,7 @@ fn serve(arguments: &[OsString]) -> io::Result<()> {
     let foreground = has("--foreground");
     daemon::begin_log(&home, format, foreground);
     match daemon::run(&home)? {
-        daemon::End::Bye => Ok(()),
+        daemon::End::Bye | daemon::End::Retired => Ok(()),
         // systemd starts the unit anew.
         daemon::End::KeeperLost if foreground && std::env::var_os("INVOCATION_ID").is_some() => {
             Err(io::Error::other("the keeper is gone"))

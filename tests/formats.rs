@@ -1,6 +1,7 @@
 //! Whatever reaches the disk or a socket, in its oldest form. The files in `fixtures/` are never rewritten: a field that is new
 //! must have a default, one that is gone must be passed over.
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Debug;
@@ -14,7 +15,9 @@ use stead::core::notify::{Message, Notifier, Occasion, Way};
 use stead::core::record::{Cause, NextAction, Record};
 use stead::core::recover::{Found, Held, HeldState, WANTED_VERSION, Wanted, tails};
 use stead::core::spec::{Env, KillMode, Signal};
+use stead::core::upgrade::{Order, Report};
 use stead::core::view::Status;
+use stead::keeper::handover::{Answer, Handover};
 use stead::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 
 const STATE: &str = include_str!("fixtures/state-v1.json");
@@ -25,6 +28,8 @@ const INCIDENT: &str = include_str!("fixtures/journal-v1-incident.json");
 const FROM_KEEPER: &str = include_str!("fixtures/from-keeper-v1.jsonl");
 const EVIDENCE: &str = include_str!("fixtures/record-v1-evidence.json");
 const RELOAD: &str = include_str!("fixtures/reload-v1.jsonl");
+const HANDOVER: &str = include_str!("fixtures/handover-v1.json");
+const UPGRADE: &str = include_str!("fixtures/upgrade-v1.jsonl");
 const FROM_DAEMON: &str = include_str!("fixtures/from-daemon-v1.jsonl");
 
 #[test]
@@ -126,6 +131,49 @@ fn a_reload_of_version_1_is_taken_over() {
     RELOAD.lines().take(2).for_each(same_with_new_fields::<FromKeeper>);
 }
 
+/// What the keeper of one version hands to that of another, up and down.
+#[test]
+fn the_handover_of_version_1_is_read_and_made_in_the_same_words() {
+    let handover = Handover::parse(HANDOVER.as_bytes()).unwrap();
+    assert_eq!(handover.runs.iter().map(|run| run.exec).collect::<Vec<_>>(), [None, Some(33), None, None]);
+    let mut all = handover.descriptors();
+    all.sort_unstable();
+    let runs = [20, 21, 22, 23, 24, 30, 31, 32, 33, 40, 41, 42, 43, 44];
+    assert_eq!(all, [3, 5, 7, 14, 15].into_iter().chain(runs).chain([50]).collect::<Vec<_>>());
+    assert!(covers(&serde_json::to_value(&handover).unwrap(), &read(HANDOVER)), "{handover:#?}");
+    same_with_new_fields::<Handover>(HANDOVER);
+}
+
+#[test]
+fn what_is_said_of_an_upgrade_in_version_1_is_said_in_the_same_words() {
+    fn is_said<T: DeserializeOwned + Serialize + PartialEq + Debug>(text: &str) {
+        assert!(covers(&serde_json::to_value(read::<T>(text)).unwrap(), &read(text)), "{text}");
+        same_with_new_fields::<T>(text);
+    }
+    let lines: Vec<&str> = UPGRADE.lines().collect();
+    is_said::<Order>(lines[0]);
+    lines[1..4].iter().for_each(|text| is_said::<Report>(text));
+    lines[4..6].iter().for_each(|text| is_said::<Answer>(text));
+    lines[6..8].iter().for_each(|text| is_said::<FromKeeper>(text));
+    is_said::<FromDaemon>(lines[8]);
+    assert_ne!(read::<FromKeeper>(lines[7]), FromKeeper::Unknown);
+}
+
+#[test]
+fn what_a_newer_stead_hands_over_is_refused_with_both_numbers() {
+    let refusal = |key: &str, number: u32| {
+        let mut value: Value = read(HANDOVER);
+        value["stead"] = "9.9.0".into();
+        value[key] = number.into();
+        Handover::parse(value.to_string().as_bytes()).unwrap_err()
+    };
+    let ours = env!("CARGO_PKG_VERSION");
+    assert_eq!(refusal("version", 2), format!("stead 9.9.0 hands over in version 2, and stead {ours} reads up to 1"));
+    assert_eq!(refusal("oldest", 7), format!("stead 9.9.0 speaks protocol 7 to 1, and stead {ours} 1 to 1"));
+    assert!(refusal("lock", u32::MAX).contains("cannot read what is handed over"));
+    assert!(Handover::parse(b"").is_err());
+}
+
 #[test]
 fn an_incident_in_the_journal_is_said_in_the_same_words() {
     let line: Line = read(INCIDENT);
@@ -210,7 +258,7 @@ fn add_fields(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(add_fields),
         Value::Object(fields) => {
             // Maps by the user's own keys, the choice of an enum, and what is opaque by contract.
-            let open = ["env", "environments", "limits", "note", "probe"];
+            let open = ["env", "environments", "limits", "note", "probe", "sockets", "v1"];
             let choices = [
                 "start", "end", "reset", "asked", "incident", "code", "signal", "tcp", "unix", "ended", "failed",
                 "command", "webhook",

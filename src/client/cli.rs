@@ -46,7 +46,7 @@ const OTHER_WORDS: &[(&str, &str)] = &[
     ("startOrRestart", "`stead start FILE` starts what is new and restarts what changed"),
     ("startOrReload", "`stead start FILE` starts what is new and restarts what changed"),
     ("startOrGracefulReload", "`stead start FILE` starts what is new and restarts what changed"),
-    ("update", "`stead kill`, then start the new binary: what was saved comes back by `stead resurrect`"),
+    ("update", "`stead upgrade` puts the new binary in the place of the running stead; no app is restarted"),
     ("ecosystem", "ecosystem.yaml.example shows every key"),
     ("init", "ecosystem.yaml.example shows every key"),
     ("cleardump", "`stead save --force` with an empty list"),
@@ -123,6 +123,8 @@ pub enum Command {
     Kill(NoWait),
     /// Say whether stead runs; starts nothing
     Ping(PingArgs),
+    /// Put this binary in the place of the running stead; no app is restarted
+    Upgrade(UpgradeArgs),
     /// Run stead in the foreground, for systemd and containers
     Daemon(DaemonArgs),
     /// Print completions for a shell
@@ -475,6 +477,18 @@ pub struct PingArgs {
     /// For programs
     #[arg(long, short)]
     pub json: bool,
+}
+
+/// `stead upgrade`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The new binary is asked first whether it can read what the running stead holds; where it
+cannot, nothing has changed. Apps, their pids, sockets and output are not touched. Where the
+new daemon does not come up, the previous stead goes on.")]
+pub struct UpgradeArgs {
+    /// The new stead [default: the one that you call]
+    #[arg(long, value_name = "PATH")]
+    pub binary: Option<PathBuf>,
 }
 
 /// `stead daemon`.

@@ -3,6 +3,7 @@
 use super::home::{Home, reason};
 use super::render::screen::{self, Screen};
 use crate::core::command::{Command, PROTOCOL, PROTOCOL_HEADER, Refusal, Reply, Request};
+use crate::core::upgrade::{Order, Report};
 use crate::os::role;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A question unanswered for this long makes the client look whether a daemon is there at all; it has the rest of its patience for that.
 const DOUBT_AFTER: Duration = Duration::from_secs(2);
+
+/// From asking for an upgrade to its end. The keeper gives up earlier.
+const LONGEST_UPGRADE: Duration = Duration::from_secs(60);
 
 /// Between two tries to connect.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
@@ -70,6 +74,33 @@ impl Daemon {
     /// As [`Daemon::get`].
     pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
         parse(&self.ask("POST", path, Bytes::new(), true).await?)
+    }
+
+    /// `POST /v1/upgrade`, asked again until the upgrade is done or not. Daemons end meanwhile, and none may be there for a while.
+    ///
+    /// # Errors
+    /// Why it was not begun, or that nobody can say what came of it.
+    pub async fn upgrade(&self, order: &Order) -> Result<Report, Refusal> {
+        let body = serde_json::to_vec(order).map_err(|error| Refusal::failed(format!("the request: {error}")))?;
+        let asking = async {
+            loop {
+                let stream = self.connect().await?;
+                match exchange(stream, "POST", "/v1/upgrade", body.clone().into()).await {
+                    Ok(answer) => match parse::<Report>(&answer)? {
+                        report if report.is_pending() => {}
+                        report => return Ok(report),
+                    },
+                    Err(Failure::Refused(refusal)) => return Err(refusal),
+                    // Its daemon died; the next one knows of it.
+                    Err(Failure::Broken(_)) => {}
+                }
+                sleep(TRY_AGAIN).await;
+            }
+        };
+        timeout(LONGEST_UPGRADE, asking).await.unwrap_or_else(|_| {
+            let error = format!("outcome unknown: the upgrade was not done within {} s", LONGEST_UPGRADE.as_secs());
+            Err(Refusal::failed(error).hint(format!("{} may say why", self.home.path.join("stead.log").display())))
+        })
     }
 
     /// `POST /v1/command`.

@@ -2,6 +2,7 @@
 
 use crate::core::command::Refusal;
 use crate::core::recover::Wanted;
+pub use crate::os::reason;
 use crate::os::{clock, file, process, user};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -164,15 +165,6 @@ pub fn find(flag: Option<&Path>) -> io::Result<PathBuf> {
         let hint = refusal.hint.map_or(String::new(), |hint| format!("\nhint: {hint}"));
         io::Error::other(refusal.error + &hint)
     })
-}
-
-/// The words of an error without `(os error 13)`.
-#[must_use]
-pub fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 #[cfg(test)]

@@ -199,6 +199,8 @@ pub struct OwnFacts {
     pub daemon_pid: i32,
     pub keeper_pid: i32,
     pub daemon_starts: u64,
+    /// Of these, because of an upgrade.
+    pub upgrades: u64,
     pub enforcement: Enforcement,
     /// Why caps are kept by polling, and what to do about it.
     pub polling: Option<(String, String)>,
@@ -420,11 +422,12 @@ fn examine_own(own: OwnFacts, capped: bool) -> Own {
         reason: format!("{name}: {reason}"),
         advice: Some("nobody is told of anything by it; `stead notify test` tries it".into()),
     }));
-    if own.daemon_starts > 1 {
+    let crashes = own.daemon_starts.saturating_sub(own.upgrades + 1);
+    if crashes > 0 {
         found.push(Finding {
             area: "daemon".into(),
             verdict: Verdict::Warning,
-            reason: format!("the daemon ended and was started again {}", times(own.daemon_starts as usize - 1)),
+            reason: format!("the daemon ended and was started again {}", times(crashes as usize)),
             advice: Some("no app noticed; stead.log in its home says why it ended".into()),
         });
     }

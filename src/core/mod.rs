@@ -36,6 +36,7 @@ pub mod spec;
 mod target;
 pub mod traceback;
 pub mod trend;
+pub mod upgrade;
 pub mod view;
 mod wait;
 pub mod watch;

@@ -29,6 +29,9 @@ use tokio::sync::mpsc;
 /// How long the daemon stays for clients that have not taken their answer.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
+/// How long a daemon that is to be replaced stays for commands that are under way. The keeper waits a second longer.
+const LAST_COMMANDS: Duration = Duration::from_millis(2_000);
+
 /// The loop gives way after this long, even with more to do.
 const LONGEST_TURN: Duration = Duration::from_millis(2);
 
@@ -37,6 +40,8 @@ const LONGEST_TURN: Duration = Duration::from_millis(2);
 pub enum End {
     /// All has ended, the keeper is told.
     Bye,
+    /// The keeper wants another daemon.
+    Retired,
     /// The keeper is gone; what it held is stopped.
     KeeperLost,
 }
@@ -67,7 +72,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let output = Output::start(home, pumped)?;
     let (watched, mut from_watch) = mpsc::unbounded_channel();
     let found = Found {
-        wanted: store.load(),
+        wanted: store.load()?,
         boot_id: inventory.boot_id.clone(),
         highest_run: inventory.highest_run,
         held: inventory.held,
@@ -87,7 +92,8 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     front_door.set_nonblocking(true)?;
     let (asking, mut asked) = mpsc::unbounded_channel();
     let doors = server::Doors::new();
-    tokio::task::spawn_local(server::serve(tokio::net::UnixListener::from_std(front_door)?, doors.clone(), asking));
+    let front_door = tokio::net::UnixListener::from_std(front_door)?;
+    let serving = tokio::task::spawn_local(server::serve(front_door, doors.clone(), asking));
     let (noted, mut from_history) = mpsc::unbounded_channel();
     let (brought, mut from_couriers) = mpsc::unbounded_channel();
     let notifiers = Notify::new(now, fleet.notifiers(), brought);
@@ -106,6 +112,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         boot_id: inventory.boot_id,
         keeper: inventory.keeper_pid,
         starts: inventory.daemon_starts,
+        upgraded: inventory.upgrades,
     };
     let mut daemon = Daemon::new(fleet, means);
     let notify = readable(daemon.notify_socket()?)?;
@@ -117,6 +124,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let alarm = readable(daemon.memory_alarm()?)?;
     let steps = readable(clock::steps()?)?;
     let mut turn = clock::precise();
+    let mut retired = None;
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
     loop {
         if daemon.said_bye {
@@ -129,6 +137,15 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
             };
             let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
             return Ok(End::Bye);
+        }
+        if daemon.upgrades.retiring {
+            // Who comes from here on waits at the door for the next daemon; who is in gets an answer.
+            serving.abort();
+            let since = *retired.get_or_insert_with(clock::precise);
+            if doors.are_empty() || clock::precise() - since >= LAST_COMMANDS {
+                daemon.output.end();
+                return Ok(End::Retired);
+            }
         }
         // However much the keeper has to say, clients get their turn: their tasks run only while this one gives way.
         if clock::precise() - turn >= LONGEST_TURN {
@@ -182,6 +199,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
                 daemon.tick();
             }
             () = wait(sleep) => daemon.due(),
+            () = tokio::time::sleep(Duration::from_millis(2)), if daemon.upgrades.retiring => {}
         }
     }
 }

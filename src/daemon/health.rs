@@ -44,6 +44,7 @@ impl Daemon {
             daemon_pid: process::pid(),
             keeper_pid: self.keeper,
             daemon_starts: self.starts,
+            upgrades: self.upgraded,
             enforcement: enforcement(&self.site, true),
             polling: self.site.trouble.clone().zip(self.site.remedy.clone()),
             faults: self.faults(),

@@ -56,6 +56,7 @@ pub struct Inventory {
     pub keeper_pid: i32,
     pub highest_run: RunId,
     pub daemon_starts: u64,
+    pub upgrades: u64,
     pub front_door: OwnedFd,
     pub site: Site,
     pub sockets: BTreeMap<String, OwnedFd>,
@@ -88,7 +89,19 @@ impl Link {
             let (message, fds) = self.receive().await?;
             let mut fds = fds.into_iter();
             match (message, &mut begun) {
-                (FromKeeper::Hello { newest, oldest, boot_id, keeper_pid, highest_run, daemon_starts, site }, None) => {
+                (
+                    FromKeeper::Hello {
+                        newest,
+                        oldest,
+                        boot_id,
+                        keeper_pid,
+                        highest_run,
+                        daemon_starts,
+                        upgrades,
+                        site,
+                    },
+                    None,
+                ) => {
                     if newest < OLDEST || oldest > PROTOCOL {
                         return Err(io::Error::other(format!(
                             "the keeper speaks protocol {oldest} to {newest}, this daemon {OLDEST} to {PROTOCOL}"
@@ -101,6 +114,7 @@ impl Link {
                         keeper_pid,
                         highest_run,
                         daemon_starts,
+                        upgrades,
                         front_door,
                         site,
                         sockets: BTreeMap::new(),

@@ -50,6 +50,11 @@ impl Output {
         Ok(Output { home: home.to_owned(), pump: Pump::start(told)?, runs: BTreeMap::new(), lost: BTreeMap::new() })
     }
 
+    /// Leaves the pipes to the next daemon, between two moves: no byte is on its way.
+    pub fn end(&mut self) {
+        self.pump.end();
+    }
+
     #[must_use]
     pub fn home(&self) -> &Path {
         &self.home

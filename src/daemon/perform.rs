@@ -16,6 +16,7 @@ use super::probe::{self, Question as Probing};
 use super::server::{self, Answer, Question};
 use super::store::Store;
 use super::tree::Runs;
+use super::upgrade::Upgrades;
 use super::views::{self, Meter, Usage};
 use super::watch::{self, Watcher};
 use super::why;
@@ -111,6 +112,9 @@ pub struct Daemon {
     boot_id: String,
     pub(super) keeper: i32,
     pub(super) starts: u64,
+    /// Of these, by an upgrade.
+    pub(super) upgraded: u64,
+    pub(super) upgrades: Upgrades,
     held: BTreeMap<String, OwnedFd>,
     /// `$NOTIFY_SOCKET`.
     notify: String,
@@ -154,6 +158,8 @@ pub struct Means {
     pub keeper: i32,
     /// How many daemons this keeper has started.
     pub starts: u64,
+    /// How many of these because of an upgrade.
+    pub upgraded: u64,
 }
 
 /// How far the end of a run has come.
@@ -182,6 +188,7 @@ impl Daemon {
             boot_id,
             keeper,
             starts,
+            upgraded,
         } = means;
         Daemon {
             memory,
@@ -214,6 +221,8 @@ impl Daemon {
             boot_id,
             keeper,
             starts,
+            upgraded,
+            upgrades: Upgrades::default(),
             held,
             notify: String::new(),
             probed,
@@ -622,6 +631,8 @@ impl Daemon {
                 }
                 self.sweep(Now { mono: Mono(u64::MAX), ..clock::now() });
             }
+            FromKeeper::Upgrade { report, news } => self.upgrade_came(report, news),
+            FromKeeper::Retire => self.retire(),
             FromKeeper::Term { .. } => self.output.reopen(),
             FromKeeper::Hello { .. }
             | FromKeeper::Socket { .. }
@@ -676,6 +687,7 @@ impl Daemon {
                 self.command(now, ticket, request.command, request.wait, actor);
                 return;
             }
+            Question::Upgrade { order, actor } => return self.upgrade(order, &actor, answer),
             Question::Ping => Ok(json(&Pong {
                 version: env!("CARGO_PKG_VERSION").into(),
                 protocol: PROTOCOL,

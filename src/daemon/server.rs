@@ -3,6 +3,7 @@
 use crate::core::clock::Wall;
 use crate::core::command::{PROTOCOL, PROTOCOL_HEADER, Refusal, RefusalKind, Reply, Request};
 use crate::core::record::{Actor, Cause};
+use crate::core::upgrade::Order;
 use crate::core::why::Filter;
 use crate::os::{process, socket};
 use http_body_util::{BodyExt, Full, Limited};
@@ -10,6 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub enum Question {
     Trend { target: Option<String> },
     History { target: Option<String> },
     Command { request: Box<Request>, actor: Actor },
+    Upgrade { order: Order, actor: Actor },
 }
 
 /// The answer: a JSON body, or why not.
@@ -58,6 +61,12 @@ impl Doors {
     #[must_use]
     pub fn new() -> Doors {
         Doors(Arc::new(Semaphore::new(MOST_CONNECTIONS)))
+    }
+
+    /// Is nobody connected, now that nobody serves?
+    #[must_use]
+    pub fn are_empty(&self) -> bool {
+        self.0.available_permits() == MOST_CONNECTIONS
     }
 
     /// Is nobody connected? (One place is taken by the next to come.)
@@ -149,12 +158,14 @@ async fn question(request: hyper::Request<Incoming>, pid: i32, uid: u32) -> Resu
         )));
     }
     let spoken = request.headers().get(PROTOCOL_HEADER).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
-    if let Some(spoken) = spoken.filter(|spoken| *spoken > PROTOCOL) {
+    // What leads out of it is the same in all versions.
+    let is_of_all = matches!(request.uri().path(), "/v1/ping" | "/v1/upgrade");
+    if let Some(spoken) = spoken.filter(|spoken| *spoken > PROTOCOL && !is_of_all) {
         return Err(Refusal::failed(format!(
             "this stead client speaks protocol {spoken}, the running daemon (version {}) only {PROTOCOL}",
             env!("CARGO_PKG_VERSION")
         ))
-        .hint("`stead kill` and start again with the new version, or use the older client"));
+        .hint("`stead upgrade` puts the new version in its place; no app is restarted"));
     }
     let query = request.uri().query().unwrap_or_default().to_owned();
     let parameter =
@@ -187,22 +198,27 @@ async fn question(request: hyper::Request<Incoming>, pid: i32, uid: u32) -> Resu
         (&Method::GET, "/v1/trend") => Ok(Question::Trend { target: parameter("target") }),
         (&Method::GET, "/v1/history") => Ok(Question::History { target: parameter("target") }),
         (&Method::POST, "/v1/notify/test") => Ok(Question::TestNotifiers),
+        (&Method::POST, "/v1/upgrade") => {
+            let order = body(request).await?;
+            let actor = Actor { uid: Some(uid), pid: Some(pid), command: process::command_line(pid) };
+            Ok(Question::Upgrade { order, actor })
+        }
         (&Method::POST, "/v1/command") => {
-            let body = Limited::new(request.into_body(), LONGEST_BODY)
-                .collect()
-                .await
-                .map_err(|error| usage(format!("the request's body: {error}")))?
-                .to_bytes();
-            let request: Request = serde_json::from_slice(&body).map_err(|error| {
-                usage(format!("the request cannot be read: {error}"))
-                    .hint("client and daemon may be of different versions")
-            })?;
+            let request: Request = body(request).await?;
             let actor = Actor { uid: Some(uid), pid: Some(pid), command: Some(request.command_line.clone()) };
             Ok(Question::Command { request: Box::new(request), actor })
         }
         (method, path) => Err(usage(format!("this daemon knows no {method} {path}"))
             .hint("client and daemon may be of different versions")),
     }
+}
+
+async fn body<T: DeserializeOwned>(request: hyper::Request<Incoming>) -> Result<T, Refusal> {
+    let body = Limited::new(request.into_body(), LONGEST_BODY).collect().await;
+    let body = body.map_err(|error| usage(format!("the request's body: {error}")))?.to_bytes();
+    serde_json::from_slice(&body).map_err(|error| {
+        usage(format!("the request cannot be read: {error}")).hint("client and daemon may be of different versions")
+    })
 }
 
 /// The body of a command's answer.

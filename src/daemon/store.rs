@@ -19,9 +19,12 @@ impl Store {
     }
 
     /// What was wanted. A file that cannot be read is kept aside and said; supervision goes on with what the keeper holds.
-    #[must_use]
-    pub fn load(&self) -> Wanted {
-        match read(&self.state) {
+    ///
+    /// # Errors
+    /// It is a newer stead's, which could not read what this one would write.
+    pub fn load(&self) -> io::Result<Wanted> {
+        self.check()?;
+        Ok(match read(&self.state) {
             Ok(Some(wanted)) => wanted,
             Ok(None) => Wanted { version: WANTED_VERSION, ..Wanted::default() },
             Err(error) => {
@@ -30,6 +33,18 @@ impl Store {
                 tracing::error!(%error, aside = %aside.display(), "state.json cannot be read and is kept aside");
                 Wanted { version: WANTED_VERSION, ..Wanted::default() }
             }
+        })
+    }
+
+    /// Is what was wanted of a version that this stead knows?
+    ///
+    /// # Errors
+    /// It is newer.
+    pub fn check(&self) -> io::Result<()> {
+        let bytes = std::fs::read(&self.state).unwrap_or_default();
+        match serde_json::from_slice(&bytes) {
+            Ok(Version { version }) if version > WANTED_VERSION => Err(newer("state.json", version, WANTED_VERSION)),
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 
@@ -62,12 +77,17 @@ fn read(path: &Path) -> io::Result<Option<Wanted>> {
     };
     let version: Version = serde_json::from_slice(&bytes)?;
     if version.version > WANTED_VERSION {
-        return Err(io::Error::other(format!(
-            "it has version {} and this stead reads up to {WANTED_VERSION}",
-            version.version
-        )));
+        return Err(newer("it", version.version, WANTED_VERSION));
     }
     Ok(Some(serde_json::from_slice(&bytes)?))
+}
+
+/// Why a file of a newer stead is not read.
+pub fn newer(what: &str, version: u32, known: u32) -> io::Error {
+    let ours = env!("CARGO_PKG_VERSION");
+    io::Error::other(format!(
+        "{what} is of a newer stead: it has version {version}, and stead {ours} reads up to {known}"
+    ))
 }
 
 #[derive(serde::Deserialize)]

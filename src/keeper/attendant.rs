@@ -14,6 +14,9 @@ const PROVEN: Millis = Millis(30_000);
 /// A daemon that was silent for too long gets this much more: after a sleep of the machine both sides wake at once.
 const SECOND_CHANCE: Millis = Millis(10_000);
 
+/// A daemon that hung up without a goodbye is about to end; its status says more than our SIGKILL would.
+const LAST_STEPS: Millis = Millis(200);
+
 /// After SIGABRT (for a core dump and a last word) SIGKILL.
 const LAST_WORDS: Millis = Millis(5_000);
 
@@ -41,6 +44,7 @@ enum State {
         beat: Mono,
         suspected: Option<Mono>,
         aborted: Option<Mono>,
+        hung_up: Option<Mono>,
         bye: bool,
     },
 }
@@ -48,6 +52,11 @@ enum State {
 impl Attendant {
     pub fn new(now: Now) -> Attendant {
         Attendant { starts: 0, state: State::Gone { start_at: now.mono }, served: now.mono, tries: 0 }
+    }
+
+    /// In the place of a keeper that had started so many.
+    pub fn after(now: Now, starts: u64) -> Attendant {
+        Attendant { starts, ..Attendant::new(now) }
     }
 
     #[must_use]
@@ -109,6 +118,7 @@ impl Attendant {
             beat: now.mono,
             suspected: None,
             aborted: None,
+            hung_up: None,
             bye: false,
         };
         Ok(true)
@@ -123,12 +133,16 @@ impl Attendant {
     }
 
     /// The connection ended: whoever is at the other end serves no more.
-    pub fn hung_up(&mut self) {
-        if let State::Lives { socket, pidfd, bye, .. } = &mut self.state {
+    pub fn hung_up(&mut self, now: Now) {
+        if let State::Lives { socket, hung_up, .. } = &mut self.state {
             *socket = None;
-            if !*bye {
-                let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
-            }
+            hung_up.get_or_insert(now.mono);
+        }
+    }
+
+    pub fn kill(&mut self) {
+        if let State::Lives { pidfd, .. } = &self.state {
+            let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
         }
     }
 
@@ -164,6 +178,14 @@ impl Attendant {
     pub fn watch(&mut self, now: Now) -> Option<Mono> {
         match &mut self.state {
             State::Gone { start_at, .. } => Some(*start_at),
+            State::Lives { pidfd, hung_up: Some(at), bye: false, .. } => {
+                if now.mono < *at + LAST_STEPS {
+                    return Some(*at + LAST_STEPS);
+                }
+                let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+                *at = now.mono;
+                Some(now.mono + LAST_STEPS)
+            }
             State::Lives { pidfd, beat, suspected, aborted, .. } => {
                 let silent = *beat + Millis(super::message::BEAT_LIMIT_MS - SECOND_CHANCE.0);
                 match (*suspected, *aborted) {

@@ -1,11 +1,13 @@
 //! The table: every run from the asking for its spawn until the daemon says that all is on disk.
 
+use super::handover::HeldRun;
 use super::message::{FromKeeper, Note, State};
 use crate::core::clock::Now;
 use crate::core::name::RunId;
 use crate::os::spawn::Child;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A run.
 #[derive(Debug)]
@@ -88,6 +90,62 @@ impl Inventory {
         };
         self.entries.insert(run, entry);
         self.news.insert(run);
+    }
+
+    /// All runs, for another keeper.
+    #[must_use]
+    pub fn hand_over(&self) -> Vec<HeldRun> {
+        let raw = |fd: &Option<OwnedFd>| fd.as_ref().map(AsRawFd::as_raw_fd);
+        let runs = self.iter().map(|(run, entry)| HeldRun {
+            run,
+            pid: entry.pid,
+            started: entry.started,
+            state: entry.state,
+            note: entry.note.clone(),
+            pidfd: raw(&entry.pidfd),
+            out: entry.ends.as_ref().map(|ends| ends.out.as_raw_fd()),
+            err: entry.ends.as_ref().map(|ends| ends.err.as_raw_fd()),
+            exec: raw(&entry.exec),
+            out_log: raw(&entry.out_log),
+            err_log: raw(&entry.err_log),
+        });
+        runs.collect()
+    }
+
+    /// The inventory of the keeper before. No daemon has been told of anything.
+    ///
+    /// # Errors
+    /// Those of `adopt`, which makes a descriptor of its number.
+    pub fn take_over(
+        runs: Vec<HeldRun>,
+        highest: RunId,
+        adopt: impl Fn(RawFd) -> io::Result<OwnedFd>,
+    ) -> io::Result<Inventory> {
+        let mut all = Inventory { highest, ..Inventory::default() };
+        for held in runs {
+            let ends = match (held.out, held.err) {
+                (Some(out), Some(err)) => Some(Ends { out: adopt(out)?, err: adopt(err)? }),
+                _ => None,
+            };
+            let adopt = |fd: Option<RawFd>| fd.map(&adopt).transpose();
+            let entry = Entry {
+                pid: held.pid,
+                pidfd: adopt(held.pidfd)?,
+                started: held.started,
+                state: held.state,
+                note: held.note,
+                ends,
+                exec: adopt(held.exec)?,
+                out_log: adopt(held.out_log)?,
+                err_log: adopt(held.err_log)?,
+                told: Told::Asked,
+            };
+            if matches!(entry.state, State::Starting | State::Live) {
+                all.pids.insert(entry.pid, held.run);
+            }
+            all.entries.insert(held.run, entry);
+        }
+        Ok(all)
     }
 
     #[must_use]

@@ -3,10 +3,12 @@
 use super::attendant::Attendant;
 use super::inventory::{Ends, Inventory};
 use super::message::{FromDaemon, FromKeeper, Note, OLDEST, Orphan, PROTOCOL, State, Stream};
+use super::upgrade::Upgrade;
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::event::{ExitStatus, Usage};
 use crate::core::name::RunId;
 use crate::core::spec::Signal;
+use crate::core::upgrade::Report;
 use crate::os::cgroup::site::Site;
 use crate::os::process::{self, Snapshot};
 use crate::os::signal::Came;
@@ -43,29 +45,40 @@ pub struct Start {
     pub daemon_stderr: Option<OwnedFd>,
 }
 
-struct Keeper {
-    home: PathBuf,
-    inventory: Inventory,
-    attendant: Attendant,
-    daemon_plan: Plan,
-    files: spawn::OriginalLimit,
-    null: OwnedFd,
-    daemon_stderr: OwnedFd,
+/// The signals that are watched.
+pub(super) const SIGNALS: [i32; 5] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+
+pub(super) struct Keeper {
+    pub home: PathBuf,
+    pub inventory: Inventory,
+    pub attendant: Attendant,
+    pub daemon_plan: Plan,
+    pub daemon_args: Vec<String>,
+    pub files: spawn::OriginalLimit,
+    pub null: OwnedFd,
+    pub daemon_stderr: OwnedFd,
     /// `stead.sock`.
-    front_door: OwnedFd,
-    held: BTreeMap<String, OwnedFd>,
+    pub front_door: OwnedFd,
+    pub held: BTreeMap<String, OwnedFd>,
     /// How far a new daemon has been introduced; `None`: wholly.
-    greeting: Option<Greeting>,
-    orphans: VecDeque<(i32, ExitStatus, Option<Orphan>)>,
+    pub greeting: Option<Greeting>,
+    pub orphans: VecDeque<(i32, ExitStatus, Option<Orphan>)>,
     /// Signals that came and were not told yet; a wish to end is told to every new daemon.
-    came: VecDeque<Came>,
-    told_to_end: Option<(Came, Mono)>,
-    boot_id: String,
-    site: Site,
-    _lock: File,
+    pub came: VecDeque<Came>,
+    pub told_to_end: Option<(Came, Mono)>,
+    pub boot_id: String,
+    pub site: Site,
+    pub lock: File,
+    pub upgrade: Upgrade,
+    /// Of the last upgrade, and whether the daemon is to be told of it, as news or again.
+    pub report: Option<Report>,
+    pub tell_report: Option<bool>,
+    pub tell_to_retire: bool,
+    /// Daemons that were started because of one.
+    pub upgrades: u64,
 }
 
-enum Greeting {
+pub(super) enum Greeting {
     Hello,
     /// No daemon asks for a socket to be held before it is greeted, so a number names one.
     Sockets {
@@ -85,7 +98,7 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
     process::become_subreaper()?;
     process::protect_from_oom();
     let _ = sign(&mut start.lock);
-    let signals = signal::watch(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT])?;
+    let signals = signal::watch(&SIGNALS)?;
     let files = spawn::raise_open_files()?;
     end_leftovers(&start.home);
     let site = Site::open(&start.home);
@@ -94,7 +107,8 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
     let mut keeper = Keeper {
         inventory: Inventory::default(),
         attendant: Attendant::new(now),
-        daemon_plan: daemon_plan(&start)?,
+        daemon_plan: daemon_plan(&start.home, &start.daemon_args)?,
+        daemon_args: start.daemon_args,
         files,
         null: file::null()?,
         daemon_stderr: start.daemon_stderr.take().map_or_else(file::null, Ok)?,
@@ -107,12 +121,16 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
         boot_id: process::boot_id(),
         site,
         home: start.home,
-        _lock: start.lock,
+        lock: start.lock,
+        upgrade: Upgrade::None,
+        report: None,
+        tell_report: None,
+        tell_to_retire: false,
+        upgrades: 0,
     };
     ready();
     keeper.keep(&signals);
-    let _ = std::fs::remove_file(keeper.home.join("stead.sock"));
-    keeper.site.close(&keeper.home);
+    keeper.close();
     Ok(())
 }
 
@@ -125,12 +143,19 @@ fn sign(lock: &mut File) -> io::Result<()> {
 }
 
 impl Keeper {
-    fn keep(&mut self, signals: &OwnedFd) {
+    pub(super) fn close(&self) {
+        let _ = std::fs::remove_file(self.home.join("stead.sock"));
+        self.site.close(&self.home);
+    }
+
+    pub(super) fn keep(&mut self, signals: &OwnedFd) {
         let mut buffer = vec![0; socket::MAX_PACKET];
         loop {
+            self.follow_upgrade(signals);
             let now = clock::now();
-            if let Ok(true) =
-                self.attendant.start_if_due(now, &self.daemon_plan, self.files, &self.null, &self.daemon_stderr)
+            if !self.upgrade.is_leaving()
+                && let Ok(true) =
+                    self.attendant.start_if_due(now, &self.daemon_plan, self.files, &self.null, &self.daemon_stderr)
             {
                 self.greeting = Some(Greeting::Hello)
             }
@@ -178,11 +203,11 @@ impl Keeper {
             if absent >= UNATTENDED { now.mono + Millis(20) } else { now.mono + Millis(UNATTENDED.0 - absent.0) }
         });
         let patience = self.told_to_end.map(|(_, at)| (at + PATIENCE).max(now.mono + Millis(100)));
-        [attendant, unattended, patience].into_iter().flatten().min()
+        [attendant, unattended, patience, self.upgrade.deadline()].into_iter().flatten().min()
     }
 
     /// As in the kernel, one of a kind waits: a flood of signals takes no memory.
-    fn heard(&mut self, came: Came) {
+    pub(super) fn heard(&mut self, came: Came) {
         if came.signal == libc::SIGCHLD {
             return;
         }
@@ -204,7 +229,7 @@ impl Keeper {
                 // It hears no more, but its goodbye may lie here unread: its end is found by listening.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
                 Err(_) => {
-                    self.attendant.hung_up();
+                    self.attendant.hung_up(clock::now());
                     return false;
                 }
             }
@@ -223,6 +248,7 @@ impl Keeper {
                     keeper_pid: process::pid(),
                     highest_run: self.inventory.highest,
                     daemon_starts: self.attendant.starts,
+                    upgrades: self.upgrades,
                     site: self.site.clone(),
                 };
                 say(socket, &hello, &[self.front_door.as_fd()])?;
@@ -230,6 +256,9 @@ impl Keeper {
                     && !self.came.contains(&came)
                 {
                     self.came.push_back(came);
+                }
+                if self.report.is_some() {
+                    self.tell_report.get_or_insert(false);
                 }
                 self.greeting = Some(Greeting::Sockets { told: 0 });
                 return Ok(true);
@@ -274,6 +303,16 @@ impl Keeper {
             self.inventory.told(run);
             return Ok(true);
         }
+        if let (Some(news), Some(report)) = (self.tell_report, &self.report) {
+            say(socket, &FromKeeper::Upgrade { report: report.clone(), news }, &[])?;
+            self.tell_report = None;
+            return Ok(true);
+        }
+        if self.tell_to_retire {
+            say(socket, &FromKeeper::Retire, &[])?;
+            self.tell_to_retire = false;
+            return Ok(true);
+        }
         if let Some(came) = self.came.front() {
             say(socket, &FromKeeper::Term { signal: came.signal, pid: came.pid, uid: came.uid }, &[])?;
             self.came.pop_front();
@@ -295,7 +334,7 @@ impl Keeper {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
-                    self.attendant.hung_up();
+                    self.attendant.hung_up(clock::now());
                     return;
                 }
             }
@@ -334,7 +373,11 @@ impl Keeper {
             FromDaemon::Unhold { name } => {
                 self.held.remove(&name);
             }
-            FromDaemon::Beat => self.attendant.beat(clock::now()),
+            FromDaemon::Upgrade { id } => self.asked_to_upgrade(id, fds.pop()),
+            FromDaemon::Beat => {
+                self.attendant.beat(clock::now());
+                self.has_a_daemon();
+            }
             FromDaemon::Bye => self.attendant.said_bye(),
             FromDaemon::Unknown => {}
         }
@@ -394,9 +437,16 @@ impl Keeper {
     }
 
     /// Takes the status of everybody who ended. `true`: the daemon ended as it should, and so do we.
-    fn reap(&mut self) -> bool {
+    pub(super) fn reap(&mut self) -> bool {
         let mut done = false;
         while let Some(dead) = process::next_zombie() {
+            if self.upgrade.pid() == Some(dead) {
+                // What it may have left; until it is reaped, its group is no one else's.
+                process::kill_group(dead);
+                let Some((_, status, _)) = take(dead) else { break };
+                self.checked(status);
+                continue;
+            }
             let is_orphan = self.inventory.by_pid(dead).is_none() && self.attendant.pid() != Some(dead);
             let was = if is_orphan { last_look(dead) } else { None };
             let Some((pid, status, usage)) = take(dead) else { break };
@@ -409,6 +459,7 @@ impl Keeper {
                 }
             } else if self.attendant.pid() == Some(pid) {
                 done |= self.attendant.ended(now);
+                self.lost_a_daemon(status);
                 self.greeting = None;
             } else {
                 if self.orphans.len() == MOST_ORPHANS {
@@ -499,9 +550,9 @@ fn take(zombie: i32) -> Option<(i32, ExitStatus, Usage)> {
 }
 
 /// The daemon is always this very binary, even where another has been put in its place meanwhile.
-fn daemon_plan(start: &Start) -> Result<Plan, Errno> {
-    let argv = Strings::new(["stead", role::DAEMON].into_iter().chain(start.daemon_args.iter().map(String::as_str)))?;
-    let env = Strings::new(role::environment(&start.home))?;
+pub(super) fn daemon_plan(home: &Path, args: &[String]) -> Result<Plan, Errno> {
+    let argv = Strings::new(["stead", role::DAEMON].into_iter().chain(args.iter().map(String::as_str)))?;
+    let env = Strings::new(role::environment(home))?;
     Ok(Plan { program: "/proc/self/exe".into(), argv, env, cwd: "/".into(), ..Plan::default() })
 }
 

@@ -4,6 +4,7 @@
 use crate::core::clock::{Mono, Now};
 use crate::core::event::{ExitStatus, Usage};
 use crate::core::name::RunId;
+use crate::core::upgrade::Report;
 use crate::os::cgroup::site::Site;
 use crate::os::spawn::Stage;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub enum FromKeeper {
         keeper_pid: i32,
         highest_run: RunId,
         daemon_starts: u64,
+        /// Of these, by an upgrade.
+        #[serde(default)]
+        upgrades: u64,
         /// Where the daemon makes a group for each run.
         #[serde(default)]
         site: Site,
@@ -77,6 +81,13 @@ pub enum FromKeeper {
         #[serde(default)]
         was: Option<Orphan>,
     },
+    /// How far the last upgrade is. `news`: nobody has been told of it before.
+    Upgrade {
+        report: Report,
+        news: bool,
+    },
+    /// The daemon is to end without a goodbye: another follows, after an upgrade.
+    Retire,
     /// A signal came to the keeper.
     Term {
         signal: i32,
@@ -116,6 +127,10 @@ pub enum FromDaemon {
     },
     Unhold {
         name: String,
+    },
+    /// Descriptor: the new binary. An upgrade of an id that is known is only told of again.
+    Upgrade {
+        id: String,
     },
     Beat,
     /// The daemon ends because it should; everything else is a crash.

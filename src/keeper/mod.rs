@@ -4,8 +4,11 @@
 //! does not read costs nothing but its own knowledge.
 
 mod attendant;
+pub mod handover;
 pub mod inventory;
 mod keep;
 pub mod message;
+mod upgrade;
 
 pub use keep::{Start, run};
+pub use upgrade::resume;

@@ -128,6 +128,20 @@ pub fn attribute(path: &Path, name: &std::ffi::CStr) -> Option<String> {
     Some(String::from_utf8_lossy(value).into_owned())
 }
 
+/// Opens a file that is not to be read, only to be asked about or executed (O_PATH); what its name means may change meanwhile.
+///
+/// # Errors
+/// Of open(2).
+pub fn path_only(path: &Path) -> io::Result<OwnedFd> {
+    Ok(OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?.into())
+}
+
+/// Is it a regular file?
+#[must_use]
+pub fn is_regular(fd: &OwnedFd) -> bool {
+    nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG)
+}
+
 /// Opens `/dev/null` for both.
 ///
 /// # Errors

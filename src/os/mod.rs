@@ -20,3 +20,12 @@ pub mod strings;
 pub mod terminal;
 pub mod user;
 pub mod wait;
+
+/// The words of an error without `(os error 13)`.
+#[must_use]
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}

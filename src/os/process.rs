@@ -6,7 +6,7 @@ use crate::core::spec::Signal;
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -413,6 +413,63 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 pub fn exec_self(arguments: &[&str]) -> io::Error {
     use std::os::unix::process::CommandExt;
     std::process::Command::new("/proc/self/exe").arg0("stead").args(arguments).exec()
+}
+
+/// Replaces this process by the program of an open file, which may have no name any more. Descriptors and held signals go along.
+/// Returns only a failure.
+#[must_use]
+pub fn exec_file(program: BorrowedFd<'_>, argv: &[&str], env: &[String]) -> io::Error {
+    use std::ffi::CString;
+    let strings = |texts: &mut dyn Iterator<Item = &str>| texts.map(CString::new).collect::<Result<Vec<_>, _>>();
+    let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+    let (path, argv, env) =
+        match (CString::new(path), strings(&mut argv.iter().copied()), strings(&mut env.iter().map(String::as_str))) {
+            (Ok(path), Ok(argv), Ok(env)) => (path, argv, env),
+            _ => return io::ErrorKind::InvalidInput.into(),
+        };
+    // Not std's, which lets held signals through before the exec.
+    match nix::unistd::execve(&path, &argv, &env) {
+        Err(errno) => errno.into(),
+        Ok(never) => match never {},
+    }
+}
+
+/// Our own program, which stays the same whatever is put in its place.
+///
+/// # Errors
+/// Of open(2).
+pub fn own_program() -> io::Result<OwnedFd> {
+    file::path_only(Path::new("/proc/self/exe"))
+}
+
+/// Whether a descriptor survives an exec.
+///
+/// # Errors
+/// `EBADF`.
+pub fn keep_over_exec(fd: RawFd, keep: bool) -> io::Result<()> {
+    let flags = if keep { 0 } else { libc::FD_CLOEXEC };
+    // SAFETY: plain numbers.
+    Ok(Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, flags) }).map(drop)?)
+}
+
+/// Closes all but the standard ones and these, before anybody else owns one.
+pub fn close_others(keep: &[RawFd]) {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open: Vec<RawFd> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2 && !keep.contains(fd)) {
+        // SAFETY: a plain number; nobody owns it.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// The name in lists of processes, where the one by which we were executed is only a number.
+pub fn take_name() {
+    let _ = nix::sys::prctl::set_name(c"stead");
+}
+
+/// SIGKILL to the process group that a child of ours leads and that was not reaped yet.
+pub fn kill_group(leader: i32) {
+    let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(leader), nix::sys::signal::Signal::SIGKILL);
 }
 
 /// Leads a session of its own, without a terminal.

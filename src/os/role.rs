@@ -1,4 +1,5 @@
-//! How stead starts itself in another role. One binary, four roles: the first argument names it.
+//! How stead starts itself in another role. One binary, four roles: the first argument names it. Of an upgrade only [`KEEPER`] with what
+//! may follow it, and the numbers beside it, are known to two versions at once: they stay as they are.
 
 use super::cgroup::scope::{Host, Way};
 use super::strings::Strings;
@@ -11,6 +12,16 @@ use std::path::Path;
 
 /// The first argument of the keeper. It finds the locked lock file at [`LOCK_FD`] and the end of a pipe at [`READY_FD`].
 pub const KEEPER: &str = "keeper-worker";
+
+/// After [`KEEPER`]: say by an `Answer` on stdout whether this binary could take over the handover at [`HANDOVER_FD`]. The binary itself
+/// is open at [`BINARY_FD`], for one that is a script.
+pub const CHECK: &str = "--check";
+
+/// After [`KEEPER`]: take over from the keeper that this process was. The number of the handover's descriptor follows.
+pub const TAKE_OVER: &str = "--take-over";
+
+pub const BINARY_FD: i32 = 3;
+pub const HANDOVER_FD: i32 = 4;
 
 /// The first argument of the daemon. It finds its end of the connection to the keeper at [`KEEPER_FD`].
 pub const DAEMON: &str = "daemon-worker";

@@ -1,6 +1,7 @@
 //! Signals as records in a pipe, each with its sender.
 
 use nix::fcntl::OFlag;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -8,7 +9,7 @@ pub const TERM: i32 = libc::SIGTERM;
 pub const CHILD: i32 = libc::SIGCHLD;
 
 /// A signal that came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Came {
     pub signal: i32,
     /// siginfo's si_pid and si_uid: 0 where the kernel sent it.
@@ -41,6 +42,15 @@ pub fn watch(signals: &[i32]) -> io::Result<OwnedFd> {
         unsafe { signal_hook_registry::register_sigaction(signal, act)? };
     }
     Ok(reader)
+}
+
+/// Whether these signals wait. Those that do are kept over an exec, when nobody watches for them.
+pub fn hold(signals: &[i32], held: bool) {
+    use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+    let set: SigSet = signals.iter().filter_map(|signal| Signal::try_from(*signal).ok()).collect();
+    let how = if held { SigmaskHow::SIG_BLOCK } else { SigmaskHow::SIG_UNBLOCK };
+    // Fails only for an unknown `how`.
+    let _ = sigprocmask(how, Some(&set), None);
 }
 
 /// Takes the signals that came.

@@ -21,6 +21,7 @@ mod recovery;
 mod reload;
 mod start_and_stop;
 mod text;
+mod upgrade;
 mod verbs;
 mod watch;
 mod why;

@@ -24,6 +24,7 @@ mod signal;
 mod start;
 mod stop;
 mod trend;
+mod upgrade;
 mod why;
 
 use super::cli::Command as Verb;
@@ -64,6 +65,7 @@ pub async fn run(context: Context, verb: Verb) -> Outcome {
         Verb::Schema => schema::run(),
         Verb::Kill(wait) => kill::run(context, wait).await,
         Verb::Ping(args) => ping::run(context, &args).await,
+        Verb::Upgrade(args) => upgrade::run(context, args).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::Daemon(_) => Err(usage("`stead daemon` is a role of its own")),
     }

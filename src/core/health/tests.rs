@@ -45,6 +45,7 @@ fn own() -> OwnFacts {
         daemon_pid: 2,
         keeper_pid: 1,
         daemon_starts: 1,
+        upgrades: 0,
         enforcement: Enforcement::Cgroup2,
         polling: None,
         faults: Vec::new(),

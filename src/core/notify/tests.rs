@@ -243,6 +243,7 @@ fn a_change_of_a_verdict_is_told_once_for_the_app_and_once_for_the_whole() {
         daemon_pid: 2,
         keeper_pid: 1,
         daemon_starts: 1,
+        upgrades: 0,
         enforcement: Enforcement::Cgroup2,
         polling: None,
         faults: Vec::new(),

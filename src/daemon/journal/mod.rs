@@ -8,14 +8,15 @@ mod read;
 
 pub use read::{Asked, Reader};
 
+use super::store::newer;
 use crate::core::action::{Entry, Line};
 use crate::core::name::{AppName, Id, RunId};
 use crate::core::recover::{self, Tail};
 use read::{Glimpse, Seen};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -27,6 +28,9 @@ const VERSION: u32 = 1;
 /// What a record takes on the average at most; `journal_keep` of them are the room of a file, so that runs that die talking do not
 /// fill the disk: a record can have 64 KB of last words.
 const ROOM_OF_A_RECORD: u64 = 16 << 10;
+
+/// Where the last line is looked for.
+const LONGEST_LINE: u64 = 512 << 10;
 
 /// Lines that wait for room on the disk; beyond it the oldest go.
 const MOST_WAITING: usize = 2000;
@@ -129,14 +133,31 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Is the journal of a home of a version that this stead knows? Only the last lines are looked at.
+    ///
+    /// # Errors
+    /// It is newer.
+    pub fn check(home: &Path) -> io::Result<()> {
+        #[derive(Deserialize)]
+        struct Version {
+            v: u32,
+        }
+        let folder = home.join("journal");
+        for app in apps(&folder) {
+            let name = format!("{app}.jsonl");
+            let last = last_bytes(&folder.join(&name), LONGEST_LINE).unwrap_or_default();
+            // The first may be cut off at its beginning, the last torn.
+            let mut versions = last.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+            if let Some(Version { v }) = versions.next_back().filter(|version: &Version| version.v > VERSION) {
+                return Err(newer(&format!("journal/{name}"), v, VERSION));
+            }
+        }
+        Ok(())
+    }
+
     /// The apps that have a file.
     fn apps(&self) -> BTreeSet<AppName> {
-        let files = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let app = |name: String| {
-            let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".jsonl.1"))?;
-            AppName::parse(stem).ok()
-        };
-        files.filter_map(|file| app(file.file_name().into_string().ok()?)).collect()
+        apps(&self.folder)
     }
 
     /// Takes an app's file over: what is torn or cannot be read is put aside and said.
@@ -414,6 +435,24 @@ fn carry(path: &Path, length: u64, lines: Vec<Line>) -> io::Result<Shelf> {
         OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     }
     Ok(shelf)
+}
+
+fn apps(folder: &Path) -> BTreeSet<AppName> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let app = |name: String| {
+        let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".jsonl.1"))?;
+        AppName::parse(stem).ok()
+    };
+    files.filter_map(|file| app(file.file_name().into_string().ok()?)).collect()
+}
+
+fn last_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn path(folder: &Path, app: &AppName) -> PathBuf {

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -106,6 +107,7 @@ pub struct Sink {
 pub struct Pump {
     orders: mpsc::Sender<Order>,
     bell: Bell,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Pump {
@@ -118,12 +120,27 @@ impl Pump {
         let scratch = pipe::make(None)?;
         let null = file::null()?;
         // The state holds `Rc`s, so it is made on its own thread. Only touched pages of a stack are memory; time zones need some.
-        std::thread::Builder::new().name("logs".into()).stack_size(1 << 20).spawn(move || {
+        let thread = std::thread::Builder::new().name("logs".into()).stack_size(1 << 20).spawn(move || {
             let mut work =
                 Work { waiter, heard, told, scratch, null, files: Files::default(), streams: BTreeMap::new() };
             while work.round() {}
         })?;
-        Ok(Pump { orders, bell })
+        Ok(Pump { orders, bell, thread: Some(thread) })
+    }
+
+    /// Ends it, and waits until it has ended.
+    pub fn end(&mut self) {
+        self.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// The channel closes with its one sender; the bell makes the thread see it.
+    fn close(&mut self) {
+        let (closed, _) = mpsc::channel();
+        self.orders = closed;
+        self.bell.ring();
     }
 
     pub fn tell(&self, order: Order) {
@@ -134,10 +151,7 @@ impl Pump {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        // The channel closes with us; the bell makes the thread see it.
-        let (closed, _) = mpsc::channel();
-        self.orders = closed;
-        self.bell.ring();
+        self.close();
     }
 }
 
