@@ -50,7 +50,7 @@ fn keep(anew: bool) -> io::Result<()> {
     let daemon_stderr = stderr.ok().map(Into::into);
     if anew {
         let lock = os::file::lock(&home.join("lock"), Duration::from_secs(10))?;
-        return keeper::run(keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr }, || {});
+        return keeper::run(keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr, manager: None }, || {});
     }
     let lock = File::from(os::process::inherited(os::role::LOCK_FD)?);
     // Closed with the first word: who started us reads to its end.
@@ -60,7 +60,7 @@ fn keep(anew: bool) -> io::Result<()> {
             let _ = pipe.write_all(word.as_bytes());
         }
     };
-    let start = keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr };
+    let start = keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr, manager: None };
     let result = keeper::run(start, || say(os::role::READY));
     if let Err(error) = &result {
         say(&error.to_string());
@@ -88,7 +88,8 @@ fn foreground(cli: &Cli, arguments: &DaemonArgs) -> Result<(), Refusal> {
         daemon_args.push("--json".to_owned());
     }
     let begun = os::process::stderr().and_then(|stderr| {
-        let start = keeper::Start { home: home.path.clone(), lock, daemon_args, daemon_stderr: Some(stderr) };
+        let manager = os::notify::Manager::of_environment();
+        let start = keeper::Start { home: home.path.clone(), lock, daemon_args, daemon_stderr: Some(stderr), manager };
         keeper::run(start, || {
             if let Some(file) = &arguments.file {
                 start_file(&home.path, file);

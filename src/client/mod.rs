@@ -10,6 +10,7 @@ pub mod home;
 mod progress;
 pub mod render;
 mod tail;
+mod unit;
 
 use crate::core::command::{Refusal, RefusalKind};
 use connect::Daemon;

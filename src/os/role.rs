@@ -1,6 +1,7 @@
 //! How stead starts itself in another role. One binary, four roles: the first argument names it.
 
 use super::cgroup::scope::{Host, Way};
+use super::notify::is_of_the_manager;
 use super::strings::Strings;
 use super::{file, spawn};
 use nix::fcntl::OFlag;
@@ -43,7 +44,8 @@ pub fn start_keeper(home: &Path, lock: &File) -> io::Result<Option<String>> {
             let description = format!("--description=stead of {}", home.display());
             let argv =
                 [run.as_str()].into_iter().chain(scope).chain([description.as_str(), "--", exe.as_str(), KEEPER]);
-            match begin(home, lock, &run, argv, runtime_dir()) {
+            let more = runtime_dir().map(|(name, path)| format!("{name}={path}"));
+            match begin(home, lock, &run, argv, more) {
                 Ok(()) => return Ok(None),
                 Err(error) => Some(format!("{run} gave stead no scope of its own: {error}")),
             }
@@ -53,10 +55,10 @@ pub fn start_keeper(home: &Path, lock: &File) -> io::Result<Option<String>> {
 }
 
 /// Where a user's systemd listens: cron and su do not say it.
-fn runtime_dir() -> Option<String> {
+pub(super) fn runtime_dir() -> Option<(&'static str, String)> {
     let path = format!("/run/user/{}", super::process::uid());
     let unsaid = std::env::var_os("XDG_RUNTIME_DIR").is_none() && Path::new(&path).is_dir();
-    unsaid.then(|| format!("XDG_RUNTIME_DIR={path}"))
+    unsaid.then_some(("XDG_RUNTIME_DIR", path))
 }
 
 fn begin<'a>(
@@ -91,10 +93,12 @@ fn begin<'a>(
     Err(io::Error::other(if said.is_empty() { "the keeper ended at once".to_owned() } else { said }))
 }
 
-/// Our own environment for a process of stead: with the home, and without the marks of an app that may have started us.
+/// Our own environment for a process of stead: with the home, and without the marks of an app or a manager that may have started us.
 #[must_use]
 pub fn environment(home: &Path) -> Vec<String> {
-    let is_mark = |key: &str| (key.starts_with("STEAD_") && key != "STEAD_LOG") || key.starts_with("LISTEN_");
+    let is_mark = |key: &str| {
+        (key.starts_with("STEAD_") && key != "STEAD_LOG") || key.starts_with("LISTEN_") || is_of_the_manager(key)
+    };
     let mut env: Vec<String> = std::env::vars_os()
         .filter(|(key, _)| !key.to_str().is_some_and(is_mark))
         .map(|(key, value)| format!("{}={}", key.to_string_lossy(), value.to_string_lossy()))
