@@ -487,6 +487,36 @@ pub struct DaemonArgs {
     /// How stead logs what it does
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
+    /// Whether what apps write comes out here too
+    #[arg(long, value_enum, default_value_t = AppLogs::Auto)]
+    pub app_logs: AppLogs,
+}
+
+/// What `stead daemon` copies to its own stdout and stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AppLogs {
+    /// As `named`; `off` where it would go to systemd's journal or /dev/null
+    Auto,
+    /// Each line with the app's name before it
+    Named,
+    /// Each line as the app wrote it
+    Raw,
+    /// Log files alone
+    Off,
+}
+
+impl AppLogs {
+    /// As it is typed.
+    #[must_use]
+    pub fn word(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// The opposite of [`AppLogs::word`].
+    #[must_use]
+    pub fn of(word: &str) -> Option<AppLogs> {
+        AppLogs::from_str(word, false).ok()
+    }
 }
 
 /// The form of stead's own log.

@@ -87,11 +87,12 @@ enum Greeting {
     },
 }
 
-/// Keeps until the daemon says goodbye. `ready` is called once clients can connect.
+/// Keeps until the daemon says goodbye. `ready` is called once clients can connect, and before the first daemon; what it returns is dropped
+/// when all apps have ended, and before the groups are removed.
 ///
 /// # Errors
 /// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
-pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
+pub fn run<T>(mut start: Start, ready: impl FnOnce() -> T) -> io::Result<()> {
     process::become_subreaper()?;
     process::protect_from_oom();
     let _ = sign(&mut start.lock);
@@ -121,8 +122,9 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
         home: start.home,
         _lock: start.lock,
     };
-    ready();
+    let beside = ready();
     keeper.keep(&signals);
+    drop(beside);
     let _ = std::fs::remove_file(keeper.home.join("stead.sock"));
     keeper.site.close(&keeper.home);
     Ok(())

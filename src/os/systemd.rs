@@ -2,6 +2,7 @@
 
 use super::{process, role, user};
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -72,6 +73,15 @@ pub fn linger() -> io::Result<()> {
 pub fn is_in(pid: i32, unit: &str) -> bool {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| path.split('/').any(|part| part == unit))
+}
+
+/// Where our stdout goes nobody needs a copy: systemd's journal (`$JOURNAL_STREAM` names its end, systemd.exec(5)), or /dev/null.
+#[must_use]
+pub fn is_stdout_for_no_copy() -> bool {
+    let Ok(stdout) = std::fs::metadata("/proc/self/fd/1") else { return true };
+    let null = std::fs::metadata("/dev/null").is_ok_and(|null| null.rdev() == stdout.rdev());
+    let journal = std::env::var("JOURNAL_STREAM").is_ok_and(|end| end == format!("{}:{}", stdout.dev(), stdout.ino()));
+    journal || (stdout.file_type().is_char_device() && null)
 }
 
 /// The name of our own user.

@@ -258,6 +258,10 @@ pub fn begun(mut command: Command) -> Running {
 }
 
 impl Running {
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
     /// Waits until it holds a socket: a client that has come to the daemon's door.
     pub fn until_connected(&self) {
         let fds = format!("/proc/{}/fd", self.child.id());

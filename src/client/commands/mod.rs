@@ -11,6 +11,7 @@ mod jlist;
 mod kill;
 mod list;
 mod logs;
+pub mod mirror;
 mod notify;
 mod ping;
 mod reload;
