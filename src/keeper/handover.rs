@@ -40,9 +40,17 @@ pub struct Handover {
     pub orphans: Vec<(i32, ExitStatus, Option<Orphan>)>,
     pub came: Vec<Came>,
     pub told_to_end: Option<(Came, Mono)>,
+    pub mirror: Option<HeldMirror>,
     pub report: Report,
     /// The program that this process was, to go back to while the upgrade is pending.
     pub previous: Option<RawFd>,
+}
+
+/// The process that copies what apps write; it goes on in its own program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldMirror {
+    pub pidfd: RawFd,
+    pub stdin: Option<RawFd>,
 }
 
 /// A run of the inventory.
@@ -109,10 +117,12 @@ impl Handover {
             .runs
             .iter()
             .flat_map(|run| [run.pidfd, run.out, run.err, run.exec, run.out_log, run.err_log].into_iter().flatten());
+        let mirror = self.mirror.iter().flat_map(|mirror| [Some(mirror.pidfd), mirror.stdin].into_iter().flatten());
         [self.lock, self.front_door, self.daemon_stderr]
             .into_iter()
             .chain(self.sockets.values().copied())
             .chain(self.previous)
+            .chain(mirror)
             .chain(runs)
             .collect()
     }

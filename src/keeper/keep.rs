@@ -10,7 +10,9 @@ use crate::core::name::RunId;
 use crate::core::spec::Signal;
 use crate::core::upgrade::Report;
 use crate::os::cgroup::site::Site;
+use crate::os::notify::Manager;
 use crate::os::process::{self, Snapshot};
+use crate::os::role::Mirror;
 use crate::os::signal::Came;
 use crate::os::spawn::{self, Plan, Stage, Stdio};
 use crate::os::strings::Strings;
@@ -30,6 +32,10 @@ const UNATTENDED: Millis = Millis(5_000);
 /// Told to end, and no daemon to do it in an orderly way: after this long the keeper ends everything itself.
 const PATIENCE: Millis = Millis(15_000);
 
+/// A second signal to end means at once. One that comes sooner than this is the first one's echo: timeout(1) signals its child, then its
+/// whole group.
+const ECHO: Millis = Millis(500);
+
 /// Deaths of orphans that are remembered for a daemon that is away.
 const MOST_ORPHANS: usize = 256;
 
@@ -43,6 +49,8 @@ pub struct Start {
     pub daemon_args: Vec<String>,
     /// The daemon's stderr; `None`: nowhere.
     pub daemon_stderr: Option<OwnedFd>,
+    /// Who runs us as a service and is told how we are.
+    pub manager: Option<Manager>,
 }
 
 /// The signals that are watched.
@@ -68,6 +76,10 @@ pub(super) struct Keeper {
     pub told_to_end: Option<(Came, Mono)>,
     pub boot_id: String,
     pub site: Site,
+    pub manager: Option<Manager>,
+    /// The manager has been told that we serve.
+    pub told_ready: bool,
+    pub mirror: Option<Mirror>,
     pub lock: File,
     pub upgrade: Upgrade,
     /// Of the last upgrade, and whether the daemon is to be told of it, as news or again.
@@ -90,11 +102,11 @@ pub(super) enum Greeting {
     },
 }
 
-/// Keeps until the daemon says goodbye. `ready` is called once clients can connect.
+/// Keeps until the daemon says goodbye. `ready` is called once clients can connect, and before the first daemon.
 ///
 /// # Errors
 /// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
-pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
+pub fn run(mut start: Start, ready: impl FnOnce() -> Option<Mirror>) -> io::Result<()> {
     process::become_subreaper()?;
     process::protect_from_oom();
     let _ = sign(&mut start.lock);
@@ -120,6 +132,9 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
         told_to_end: None,
         boot_id: process::boot_id(),
         site,
+        manager: start.manager,
+        told_ready: false,
+        mirror: None,
         home: start.home,
         lock: start.lock,
         upgrade: Upgrade::None,
@@ -128,7 +143,7 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
         tell_to_retire: false,
         upgrades: 0,
     };
-    ready();
+    keeper.mirror = ready();
     keeper.keep(&signals);
     keeper.close();
     Ok(())
@@ -143,7 +158,9 @@ fn sign(lock: &mut File) -> io::Result<()> {
 }
 
 impl Keeper {
-    pub(super) fn close(&self) {
+    pub(super) fn close(&mut self) {
+        // Before the groups are removed: it is in one of them.
+        self.mirror = None;
         let _ = std::fs::remove_file(self.home.join("stead.sock"));
         self.site.close(&self.home);
     }
@@ -212,7 +229,15 @@ impl Keeper {
             return;
         }
         if came.signal != libc::SIGHUP {
-            self.told_to_end.get_or_insert((came, clock::now().mono));
+            let now = clock::now().mono;
+            match self.told_to_end {
+                Some((_, at)) if now - at < ECHO => return,
+                Some(_) => {}
+                None => {
+                    self.told_to_end = Some((came, now));
+                    self.tell_manager("STOPPING=1\nSTATUS=stops all apps");
+                }
+            }
         }
         if !self.came.iter().any(|waits| waits.signal == came.signal) {
             self.came.push_back(came);
@@ -377,9 +402,21 @@ impl Keeper {
             FromDaemon::Beat => {
                 self.attendant.beat(clock::now());
                 self.has_a_daemon();
+                // A service is ready when its daemon serves, and alive while the daemon is: that is what the watchdog asks for.
+                let ready = !std::mem::replace(&mut self.told_ready, true);
+                self.tell_manager(if ready { "READY=1\nWATCHDOG=1\nSTATUS=serves" } else { "WATCHDOG=1" });
             }
-            FromDaemon::Bye => self.attendant.said_bye(),
+            FromDaemon::Bye => {
+                self.attendant.said_bye();
+                self.tell_manager("STOPPING=1\nSTATUS=all apps have ended");
+            }
             FromDaemon::Unknown => {}
+        }
+    }
+
+    fn tell_manager(&self, lines: &str) {
+        if let Some(manager) = &self.manager {
+            manager.tell(lines);
         }
     }
 

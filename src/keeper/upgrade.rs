@@ -2,13 +2,15 @@
 //! daemon ends, then this process executes it. Nothing is waited for: each step is looked at when the loop comes round.
 
 use super::attendant::Attendant;
-use super::handover::{Answer, Handover, VERSION};
+use super::handover::{Answer, Handover, HeldMirror, VERSION};
 use super::inventory::Inventory;
 use super::keep::{Keeper, SIGNALS, daemon_plan};
 use super::message::{OLDEST, PROTOCOL};
 use crate::core::clock::{Millis, Mono, Now};
 use crate::core::event::ExitStatus;
 use crate::core::upgrade::{Report, State};
+use crate::os::notify::Manager;
+use crate::os::role::Mirror;
 use crate::os::spawn::{self, Child, Plan, Stage, Stdio};
 use crate::os::strings::Strings;
 use crate::os::{clock, file, pipe, process, reason, role, signal};
@@ -258,7 +260,8 @@ impl Keeper {
         // The program too, for one that is a script.
         kept.extend([memory.as_raw_fd(), next.as_raw_fd()]);
         let failed = kept.iter().find_map(|fd| process::keep_over_exec(*fd, true).err());
-        let error = failed.unwrap_or_else(|| process::exec_file(next.as_fd(), &argv, &role::environment(&self.home)));
+        let error =
+            failed.unwrap_or_else(|| process::exec_file(next.as_fd(), &argv, &role::own_environment(&self.home)));
         for fd in kept {
             let _ = process::keep_over_exec(fd, false);
         }
@@ -285,6 +288,10 @@ impl Keeper {
             orphans: self.orphans.iter().cloned().collect(),
             came: self.came.iter().copied().collect(),
             told_to_end: self.told_to_end,
+            mirror: self.mirror.as_ref().map(|mirror| HeldMirror {
+                pidfd: mirror.pidfd.as_raw_fd(),
+                stdin: mirror.stdin.as_ref().map(AsRawFd::as_raw_fd),
+            }),
             report,
             previous,
         }
@@ -310,6 +317,9 @@ pub fn resume(home: PathBuf, memory: RawFd) -> io::Result<()> {
     };
     let adopt = process::inherited;
     let held = handover.sockets.into_iter().map(|(name, fd)| Ok((name, adopt(fd)?))).collect::<io::Result<_>>()?;
+    let mirror = handover
+        .mirror
+        .map(|held| io::Result::Ok(Mirror { pidfd: adopt(held.pidfd)?, stdin: held.stdin.map(adopt).transpose()? }));
     let mut keeper = Keeper {
         inventory: Inventory::take_over(handover.runs, handover.highest_run, adopt)?,
         attendant: Attendant::after(now, daemon_starts),
@@ -326,6 +336,9 @@ pub fn resume(home: PathBuf, memory: RawFd) -> io::Result<()> {
         told_to_end: handover.told_to_end,
         boot_id: process::boot_id(),
         site: handover.site,
+        manager: Manager::of_environment(),
+        told_ready: false,
+        mirror: mirror.transpose()?,
         home,
         lock: adopt(handover.lock)?.into(),
         upgrades: handover.upgrades + 1,

@@ -1,11 +1,13 @@
 //! Another binary takes the place of the running stead: keeper, apps, sockets and output are the same afterwards, or nothing has changed.
 
 use crate::harness::{
-    Said, Stead, children, daemon_of, eventually, eventually_within, freeze, is_alive, said, signal, state, until,
+    LIMIT, Said, Stead, children, daemon_of, eventually, eventually_within, freeze, is_alive, said, signal, state,
+    until,
 };
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -160,7 +162,7 @@ fn an_upgrade_costs_no_app_no_line_no_connection_and_no_exit_status() {
     assert_eq!((&why["total"], &why["records"][0]["exit_code"]), (&json!(1), &json!(7)), "{why:#}");
     assert_eq!(why["records"][0]["evidence"]["stderr_tail"], json!(["last words"]));
     assert!(stead.own_log().contains(" upgraded from="), "{}", stead.own_log());
-    assert!(!stead.ok(["health"]).contains("was started again"), "what was asked for is no crash");
+    assert!(!stead.run(["health"]).stdout.contains("was started again"), "what was asked for is no crash");
     assert_no_line_lost(&stead, 4);
 }
 
@@ -415,19 +417,37 @@ fn a_signal_to_end_that_comes_while_nobody_is_keeper_is_heard() {
 fn a_foreground_stead_is_upgraded_in_its_place() {
     let stead = Stead::new();
     stead.kit();
-    stead.file("counter.py", COUNTER);
-    stead.file("ecosystem.yaml", "apps:\n  - {name: counter-0, script: ./counter.py, kill_timeout: 20s}\n");
-    let mut foreground = stead.foreground(["ecosystem.yaml"]);
-    until_they_count(&stead, 1);
+    stead.file("app.py", "from kit import *\nprint('first', file=sys.stderr)\nwait_for('go')\nprint('second', file=sys.stderr)\nforever()\n");
+    stead.file("ecosystem.yaml", "apps:\n  - {name: app, script: ./app.py}\n");
+    let manager = UnixDatagram::bind(stead.work.join("manager")).unwrap();
+    manager.set_read_timeout(Some(LIMIT)).unwrap();
+    let heard = |word: &str| {
+        let mut buffer = [0; 4096];
+        let mut said =
+            || manager.recv(&mut buffer).map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned()).unwrap();
+        while !said().contains(word) {}
+    };
+    let mut command = stead.command(["daemon", "--app-logs", "named", "ecosystem.yaml"]);
+    command.env("NOTIFY_SOCKET", stead.work.join("manager"));
+    let mut foreground = stead.foreground_by(command);
+    heard("READY=1");
+    until("what the app writes is copied", || foreground.said().contains("app | first\n"));
     let (before, new) = (lives(&stead), copy(&stead, "new"));
     let said = upgrade(&stead, &new);
     assert_eq!(said.status, Some(0), "{said:?}\n{}", stead.own_log());
     assert_eq!((stead.keeper_pid(), program(foreground.pid()), lives(&stead)), (foreground.pid(), new, before));
     assert!(foreground.said().contains(" upgraded from="), "{}", foreground.said());
-    assert_eq!(children(foreground.pid()).len(), 2, "daemon and app");
+    heard("WATCHDOG=1");
+    stead.file("go", "");
+    until("it is still copied", || foreground.said().contains("app | second\n"));
+    assert_eq!(children(foreground.pid()).len(), 3, "daemon, mirror and app");
     signal(foreground.pid(), TERM);
+    heard("STOPPING=1");
     assert_eq!(foreground.ended(), Some(0));
-    assert_eq!(stead.processes(), Vec::<i32>::new());
+    for once in ["app | first\n", "app | second\n"] {
+        assert_eq!(foreground.said().matches(once).count(), 1, "{}", foreground.said());
+    }
+    assert_eq!((stead.processes(), stead.groups()), (Vec::new(), Vec::new()));
 }
 
 #[test]
