@@ -5,9 +5,9 @@ use crate::harness::{
     until,
 };
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -497,4 +497,21 @@ fn there_is_nothing_to_upgrade_where_nothing_runs() {
     let frozen = fleet(0, "  - {name: nap, script: /bin/sleep, args: '1000'}\n").0;
     freeze(frozen.pid("nap"));
     assert_eq!(frozen.run(["upgrade"]).status, Some(0), "an app that stands still is upgraded around");
+}
+
+#[test]
+fn a_client_of_a_newer_protocol_may_ask_for_an_upgrade() {
+    let stead = Stead::new();
+    stead.ok(["list"]);
+    let asked = |line: &str| {
+        let mut stream = UnixStream::connect(stead.home.join("stead.sock")).unwrap();
+        let head = "host: stead\r\nstead-protocol: 99\r\ncontent-length: 2\r\nconnection: close";
+        write!(stream, "{line} HTTP/1.1\r\n{head}\r\n\r\n{{}}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(asked("GET /v1/list").contains("`stead upgrade` puts the new version in its place"));
+    let answer = asked("POST /v1/upgrade");
+    assert!(answer.contains("the request cannot be read: missing field `id`"), "{answer}");
 }
