@@ -51,7 +51,10 @@ fn keep(anew: bool) -> io::Result<()> {
     let daemon_stderr = stderr.ok().map(Into::into);
     if anew {
         let lock = os::file::lock(&home.join("lock"), Duration::from_secs(10))?;
-        return keeper::run(keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr, manager: None }, || {});
+        return keeper::run(
+            keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr, manager: None },
+            || None,
+        );
     }
     let lock = File::from(os::process::inherited(os::role::LOCK_FD)?);
     // Closed with the first word: who started us reads to its end.
@@ -62,7 +65,10 @@ fn keep(anew: bool) -> io::Result<()> {
         }
     };
     let start = keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr, manager: None };
-    let result = keeper::run(start, || say(os::role::READY));
+    let result = keeper::run(start, || {
+        say(os::role::READY);
+        None
+    });
     if let Err(error) = &result {
         say(&error.to_string());
     }

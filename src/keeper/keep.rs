@@ -10,6 +10,7 @@ use crate::core::spec::Signal;
 use crate::os::cgroup::site::Site;
 use crate::os::notify::Manager;
 use crate::os::process::{self, Snapshot};
+use crate::os::role::Mirror;
 use crate::os::signal::Came;
 use crate::os::spawn::{self, Plan, Stage, Stdio};
 use crate::os::strings::Strings;
@@ -72,6 +73,7 @@ struct Keeper {
     manager: Option<Manager>,
     /// The manager has been told that we serve.
     told_ready: bool,
+    mirror: Option<Mirror>,
     _lock: File,
 }
 
@@ -87,12 +89,12 @@ enum Greeting {
     },
 }
 
-/// Keeps until the daemon says goodbye. `ready` is called once clients can connect, and before the first daemon; what it returns is dropped
-/// when all apps have ended, and before the groups are removed.
+/// Keeps until the daemon says goodbye. `ready` is called once clients can connect, and before the first daemon; the mirror that it begins
+/// ends when all apps have.
 ///
 /// # Errors
 /// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
-pub fn run<T>(mut start: Start, ready: impl FnOnce() -> T) -> io::Result<()> {
+pub fn run(mut start: Start, ready: impl FnOnce() -> Option<Mirror>) -> io::Result<()> {
     process::become_subreaper()?;
     process::protect_from_oom();
     let _ = sign(&mut start.lock);
@@ -119,12 +121,14 @@ pub fn run<T>(mut start: Start, ready: impl FnOnce() -> T) -> io::Result<()> {
         site,
         manager: start.manager,
         told_ready: false,
+        mirror: None,
         home: start.home,
         _lock: start.lock,
     };
-    let beside = ready();
+    keeper.mirror = ready();
     keeper.keep(&signals);
-    drop(beside);
+    // As PID 1 we would take its last lines along, and it stands in our group.
+    drop(keeper.mirror.take());
     let _ = std::fs::remove_file(keeper.home.join("stead.sock"));
     keeper.site.close(&keeper.home);
     Ok(())
