@@ -102,7 +102,8 @@ pub(super) enum Greeting {
     },
 }
 
-/// Keeps until the daemon says goodbye. `ready` is called once clients can connect, and before the first daemon.
+/// Keeps until the daemon says goodbye. `ready` is called once clients can connect, and before the first daemon; the mirror that it begins
+/// ends when all apps have.
 ///
 /// # Errors
 /// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
@@ -159,7 +160,7 @@ fn sign(lock: &mut File) -> io::Result<()> {
 
 impl Keeper {
     pub(super) fn close(&mut self) {
-        // Before the groups are removed: it is in one of them.
+        // As PID 1 we would take its last lines along, and it stands in our group.
         self.mirror = None;
         let _ = std::fs::remove_file(self.home.join("stead.sock"));
         self.site.close(&self.home);

@@ -290,7 +290,7 @@ impl Keeper {
             told_to_end: self.told_to_end,
             mirror: self.mirror.as_ref().map(|mirror| HeldMirror {
                 pidfd: mirror.pidfd.as_raw_fd(),
-                stdin: mirror.stdin.as_ref().map(AsRawFd::as_raw_fd),
+                stdin: mirror.holds.as_ref().map(AsRawFd::as_raw_fd),
             }),
             report,
             previous,
@@ -319,7 +319,7 @@ pub fn resume(home: PathBuf, memory: RawFd) -> io::Result<()> {
     let held = handover.sockets.into_iter().map(|(name, fd)| Ok((name, adopt(fd)?))).collect::<io::Result<_>>()?;
     let mirror = handover
         .mirror
-        .map(|held| io::Result::Ok(Mirror { pidfd: adopt(held.pidfd)?, stdin: held.stdin.map(adopt).transpose()? }));
+        .map(|held| io::Result::Ok(Mirror { pidfd: adopt(held.pidfd)?, holds: held.stdin.map(adopt).transpose()? }));
     let mut keeper = Keeper {
         inventory: Inventory::take_over(handover.runs, handover.highest_run, adopt)?,
         attendant: Attendant::after(now, daemon_starts),

@@ -103,8 +103,9 @@ impl Manager {
         Manager::at(&std::env::var_os("NOTIFY_SOCKET")?)
     }
 
-    /// `/a/path`, or `@name` for an abstract one.
-    fn at(name: &OsStr) -> Option<Manager> {
+    /// `/a/path`, or `@name` for an abstract one: the form of `$NOTIFY_SOCKET`.
+    #[must_use]
+    pub fn at(name: &OsStr) -> Option<Manager> {
         let address = match name.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
             [b'/', ..] => SocketAddr::from_pathname(name),

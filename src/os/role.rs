@@ -180,11 +180,13 @@ impl Courier {
     }
 }
 
-/// A mirror at work. Dropped, it copies what is there yet, and ends.
+/// A mirror at work. Dropped, it copies what is there yet, and ends. Two descriptors are all of it: a keeper that becomes another program
+/// keeps it by them.
 #[derive(Debug)]
 pub struct Mirror {
+    /// The other end of its stdin.
+    pub holds: Option<OwnedFd>,
     pub pidfd: OwnedFd,
-    pub stdin: Option<OwnedFd>,
 }
 
 impl Mirror {
@@ -202,20 +204,18 @@ impl Mirror {
         command.process_group(0);
         let mut child = command.spawn()?;
         let pidfd = super::process::pidfd_open(child.id() as i32)?;
-        let mut stdin = child.stdin.take();
-        if let Some(stdin) = &mut stdin {
-            writeln!(stdin, "{line}")?;
-        }
-        Ok(Mirror { pidfd, stdin: stdin.map(OwnedFd::from) })
+        let mut stdin = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        writeln!(stdin, "{line}")?;
+        Ok(Mirror { holds: Some(stdin.into()), pidfd })
     }
 }
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        self.stdin = None;
+        drop(self.holds.take());
         super::process::wait_ended(&[self.pidfd.as_fd()], LAST_LINES);
-        // One that died long ago was reaped by the keeper: by its number it might be another.
         let _ = super::process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
-        let _ = super::process::reap();
+        // Its group is removed next.
+        super::process::wait_ended(&[self.pidfd.as_fd()], LAST_LINES);
     }
 }
