@@ -326,20 +326,23 @@ impl Daemon {
 
     /// Takes over the descriptors of the runs that the keeper holds.
     pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
+        let mut groups = leaf::names(&self.site);
         for (run, (envelope, ends)) in ends {
             let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
             let name = leaf::name(&envelope.core.instance, run.0);
             self.envelopes.insert(run, envelope);
+            if groups.remove(&name) {
+                self.leaves.insert(run, Leaf::found(&self.site, &name));
+            }
             // One that is still starting is told of again, with its descriptors.
             if let (Some(pid), Some(pidfd)) = (pid, ends.pidfd) {
                 tracing::info!(run = self.shown(run), pid, "taken over");
-                let leaf = self.site.serves().then(|| Leaf::found(&self.site, &name));
-                if let Some(leaf) = leaf.filter(Leaf::exists) {
-                    self.leaves.insert(run, leaf);
-                }
                 self.attach(run, pid, pidfd, (ends.out, ends.err));
             }
         }
+        // Of runs that never came to be, or that are forgotten already.
+        self.leftovers = groups.iter().map(|name| Leaf::found(&self.site, name)).collect();
+        self.leftovers.retain(|leaf| !leaf.remove());
     }
 
     /// A run lives: its processes can be found, its memory is watched, its output goes to its files.
