@@ -43,7 +43,7 @@ use crate::os::notify::{self, Said};
 use crate::os::process::Snapshot;
 use crate::os::spawn::{Credentials, Plan};
 use crate::os::strings::Strings;
-use crate::os::{clock, file, ports, process, socket};
+use crate::os::{clock, crash, file, ports, process, socket};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -383,6 +383,7 @@ impl Daemon {
     }
 
     pub fn due(&mut self) {
+        crash::point("before", "due");
         let now = clock::now();
         self.sweep(now);
         self.look_at_memory();
@@ -509,6 +510,8 @@ impl Daemon {
 
     fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
+            let word = action.word();
+            crash::point("before", word);
             match action {
                 Action::Spawn(order) => self.spawn(*order),
                 Action::Note { run, note } => {
@@ -597,10 +600,12 @@ impl Daemon {
                     self.said_bye = true;
                 }
             }
+            crash::point("after", word);
         }
     }
 
     pub fn keeper_says(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) {
+        crash::point("before", "told");
         if let Some(event) = event_of(&message) {
             self.happened(event);
             return;
@@ -638,6 +643,7 @@ impl Daemon {
     pub fn pump_says(&mut self, told: Told) {
         match told {
             Told::Drained { run } => {
+                crash::point("before", "drained");
                 if let Some(Finishing::Draining { most }) = self.finishing.get(&run).copied() {
                     self.finishing.remove(&run);
                     let facts = self.gather(run, most);
@@ -668,6 +674,7 @@ impl Daemon {
     }
 
     pub fn asked(&mut self, question: Question, answer: oneshot::Sender<Answer>) {
+        crash::point("before", "asked");
         let now = clock::now();
         let result = match question {
             Question::Command { request, actor } => {
@@ -754,6 +761,7 @@ impl Daemon {
                 self.envelopes.insert(run, envelope);
                 let join = self.make_leaf(run, &order);
                 plan.into_group = join.into.is_some();
+                crash::point("amid", "spawn");
                 let sent = file::memory_file(c"stead-plan", &json(&plan)).and_then(|plan| {
                     let groups = join.into.iter().chain(&join.tasks).map(AsFd::as_fd);
                     let fds: Vec<_> = std::iter::once(plan.as_fd()).chain(groups).collect();
