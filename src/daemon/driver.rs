@@ -67,7 +67,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let journal = Journal::open(home)?;
     let (probed, mut from_probes) = mpsc::unbounded_channel();
     let (pumped, mut from_pump) = mpsc::unbounded_channel();
-    let output = Output::start(home, pumped)?;
+    let output = Output::start(home, pumped, link.speaker()?)?;
     let (watched, mut from_watch) = mpsc::unbounded_channel();
     let found = Found {
         wanted: store.load(),

@@ -650,11 +650,6 @@ impl Daemon {
                     self.happened(Event::Finished { run, facts: Box::new(facts) });
                 }
             }
-            Told::NewFile { run, stream, file } => {
-                if let Err(error) = self.link.say(&FromDaemon::Log { run, stream }, &[file.as_fd()]) {
-                    tracing::error!(%error, "the keeper does not listen");
-                }
-            }
             Told::Flushed { ticket } => {
                 let changes = self.flushing.remove(&ticket).unwrap_or_default();
                 self.reply(ticket, Ok(Reply { changes, ..Reply::default() }));
