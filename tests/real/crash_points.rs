@@ -1,7 +1,7 @@
 //! The daemon dies by SIGKILL between any two of its actions (`os/crash`), again and again, while apps crash, write and are started
 //! and stopped. The apps keep a diary of their own, and at the end stead must say the same.
 
-use crate::harness::{Stead, daemon_of, eventually_within, is_alive, signal, until};
+use crate::harness::{Said, Stead, daemon_of, eventually_within, is_alive, signal, until};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -98,15 +98,25 @@ fn plan(dice: &mut Dice, deaths: usize) -> String {
         if round.is_empty() {
             round = POINTS.to_vec();
         }
-        let (side, what) = round.swap_remove(dice.below(round.len()));
-        let begins = ["greeting", "recover", "take-over"].contains(&what);
+        let mut at = dice.below(round.len());
+        if row > 1 {
+            // One that serves first.
+            at = (0..round.len()).map(|n| (at + n) % round.len()).find(|n| !begins(round[*n])).unwrap_or(at);
+        }
+        let (side, what) = round.swap_remove(at);
+        let begins = begins((side, what));
         // Who has served for a second is followed at once; a row of those who have not is waited for, longer each time.
         row = if begins || (row < 2 && dice.below(2) == 0) { row + 1 } else { 0 };
-        let from = if row > 0 { 0 } else { 1_100 };
+        let from = if row > 0 { 0 } else { 1_500 };
         let nth = if begins { 1 } else { 1 + dice.below(3) };
         writeln!(plan, "{side} {what} {nth} {from} 1500").unwrap();
     }
     plan
+}
+
+/// Is it a place on the way in?
+fn begins((_, what): (&str, &str)) -> bool {
+    ["greeting", "recover", "take-over"].contains(&what)
 }
 
 #[test]
@@ -249,15 +259,20 @@ fn wish(stead: &Stead, dice: &mut Dice, over: &AtomicBool) -> Wishes {
     wishes
 }
 
-/// Asks until it is done. A client gives up when the connection breaks six times in a row, and says so.
+/// What a client may say where daemons die in a row: the connection broke six times, or nobody was there for 10 s, on a busy machine.
+fn gave_up(said: &Said) -> bool {
+    let words = ["breaks again and again", "no daemon answers within 10 s"];
+    said.status == Some(1) && words.iter().any(|words| said.stderr.contains(words))
+}
+
+/// Asks until it is done.
 fn asked(stead: &Stead, words: &[&str]) {
     loop {
         let said = stead.run(words);
         if said.status == Some(0) {
             return;
         }
-        let broke = said.status == Some(1) && said.stderr.contains("breaks again and again");
-        assert!(broke, "{words:?}: {said:#?}\n{}", stead.own_log());
+        assert!(gave_up(&said), "{words:?}: {said:#?}\n{}", stead.own_log());
     }
 }
 
@@ -265,7 +280,7 @@ fn asked(stead: &Stead, words: &[&str]) {
 fn restart(stead: &Stead, name: &str) {
     let said = stead.run(["restart", name]);
     let unknown = said.status == Some(1) && said.stderr.starts_with("error: outcome unknown");
-    assert!(said.status == Some(0) || unknown, "{said:#?}\n{}", stead.own_log());
+    assert!(said.status == Some(0) || unknown || gave_up(&said), "{said:#?}\n{}", stead.own_log());
 }
 
 /// The runs of a diary that have ended, with what they said of their end: a number of lines, an exit code.
