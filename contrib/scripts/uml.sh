@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The kernel for the guests of tests/v2, from Debian; `--is-there` only looks. Quick where it is there already.
+# What tests need of Debian: the kernel for the guests of tests/v2, and systemd for those who boot it and for what it says of our units.
+# `--is-there` only looks, for the kernel. Quick where all is there already.
 set -euo pipefail
 
 fail() {
@@ -7,7 +8,7 @@ fail() {
   exit 1
 }
 
-packages="user-mode-linux busybox-static"
+packages="user-mode-linux busybox-static systemd"
 get="as root, on Debian: apt-get install --no-install-recommends $packages"
 case $(uname -m) in
   x86_64 | i?86) ;;
@@ -16,10 +17,11 @@ case $(uname -m) in
     fail "there is no user-mode Linux for $(uname -m)" "the tests of cgroup v2 guests need an x86 machine"
     ;;
 esac
-if command -v linux.uml >/dev/null && /bin/busybox true 2>/dev/null; then
+if command -v linux.uml >/dev/null && /bin/busybox true 2>/dev/null &&
+  { [ "${1:-}" = --is-there ] || [ -x /lib/systemd/systemd ]; }; then
   exit 0
 fi
-missing="the guests of tests/v2 need $packages"
+missing="tests need $packages"
 if [ "${1:-}" = --is-there ] || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   fail "$missing" "$get"
 fi

@@ -8,7 +8,9 @@ use crate::core::event::{ExitStatus, Usage};
 use crate::core::name::RunId;
 use crate::core::spec::Signal;
 use crate::os::cgroup::site::Site;
+use crate::os::notify::Manager;
 use crate::os::process::{self, Snapshot};
+use crate::os::role::Mirror;
 use crate::os::signal::Came;
 use crate::os::spawn::{self, Plan, Stage, Stdio};
 use crate::os::strings::Strings;
@@ -28,6 +30,10 @@ const UNATTENDED: Millis = Millis(5_000);
 /// Told to end, and no daemon to do it in an orderly way: after this long the keeper ends everything itself.
 const PATIENCE: Millis = Millis(15_000);
 
+/// A second signal to end means at once. One that comes sooner than this is the first one's echo: timeout(1) signals its child, then its
+/// whole group.
+const ECHO: Millis = Millis(500);
+
 /// Deaths of orphans that are remembered for a daemon that is away.
 const MOST_ORPHANS: usize = 256;
 
@@ -41,6 +47,8 @@ pub struct Start {
     pub daemon_args: Vec<String>,
     /// The daemon's stderr; `None`: nowhere.
     pub daemon_stderr: Option<OwnedFd>,
+    /// Who runs us as a service and is told how we are.
+    pub manager: Option<Manager>,
 }
 
 struct Keeper {
@@ -62,6 +70,10 @@ struct Keeper {
     told_to_end: Option<(Came, Mono)>,
     boot_id: String,
     site: Site,
+    manager: Option<Manager>,
+    /// The manager has been told that we serve.
+    told_ready: bool,
+    mirror: Option<Mirror>,
     _lock: File,
 }
 
@@ -77,11 +89,12 @@ enum Greeting {
     },
 }
 
-/// Keeps until the daemon says goodbye. `ready` is called once clients can connect.
+/// Keeps until the daemon says goodbye. `ready` is called once clients can connect, and before the first daemon; the mirror that it begins
+/// ends when all apps have.
 ///
 /// # Errors
 /// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
-pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
+pub fn run(mut start: Start, ready: impl FnOnce() -> Option<Mirror>) -> io::Result<()> {
     process::become_subreaper()?;
     process::protect_from_oom();
     let _ = sign(&mut start.lock);
@@ -106,11 +119,16 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
         told_to_end: None,
         boot_id: process::boot_id(),
         site,
+        manager: start.manager,
+        told_ready: false,
+        mirror: None,
         home: start.home,
         _lock: start.lock,
     };
-    ready();
+    keeper.mirror = ready();
     keeper.keep(&signals);
+    // As PID 1 we would take its last lines along, and it stands in our group.
+    drop(keeper.mirror.take());
     let _ = std::fs::remove_file(keeper.home.join("stead.sock"));
     keeper.site.close(&keeper.home);
     Ok(())
@@ -187,7 +205,15 @@ impl Keeper {
             return;
         }
         if came.signal != libc::SIGHUP {
-            self.told_to_end.get_or_insert((came, clock::now().mono));
+            let now = clock::now().mono;
+            match self.told_to_end {
+                Some((_, at)) if now - at < ECHO => return,
+                Some(_) => {}
+                None => {
+                    self.told_to_end = Some((came, now));
+                    self.tell_manager("STOPPING=1\nSTATUS=stops all apps");
+                }
+            }
         }
         if !self.came.iter().any(|waits| waits.signal == came.signal) {
             self.came.push_back(came);
@@ -334,9 +360,23 @@ impl Keeper {
             FromDaemon::Unhold { name } => {
                 self.held.remove(&name);
             }
-            FromDaemon::Beat => self.attendant.beat(clock::now()),
-            FromDaemon::Bye => self.attendant.said_bye(),
+            FromDaemon::Beat => {
+                self.attendant.beat(clock::now());
+                // A service is ready when its daemon serves, and alive while the daemon is: that is what the watchdog asks for.
+                let ready = !std::mem::replace(&mut self.told_ready, true);
+                self.tell_manager(if ready { "READY=1\nWATCHDOG=1\nSTATUS=serves" } else { "WATCHDOG=1" });
+            }
+            FromDaemon::Bye => {
+                self.attendant.said_bye();
+                self.tell_manager("STOPPING=1\nSTATUS=all apps have ended");
+            }
             FromDaemon::Unknown => {}
+        }
+    }
+
+    fn tell_manager(&self, lines: &str) {
+        if let Some(manager) = &self.manager {
+            manager.tell(lines);
         }
     }
 

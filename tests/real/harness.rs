@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fmt::Debug;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -259,6 +259,10 @@ pub fn begun(mut command: Command) -> Running {
 }
 
 impl Running {
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
     /// Waits until it holds a socket: a client that has come to the daemon's door.
     pub fn until_connected(&self) {
         let fds = format!("/proc/{}/fd", self.child.id());
@@ -430,6 +434,16 @@ pub fn variable(pid: i32, name: &str) -> Option<String> {
     let mark = format!("{name}=");
     let mut entries = environ.split(|byte| *byte == 0).map(String::from_utf8_lossy);
     entries.find_map(|entry| entry.strip_prefix(&mark).map(str::to_owned))
+}
+
+/// Is there such a program, as some tests need? If not, says aloud what is not tested.
+pub fn has_program(name: &str, what: &str) -> bool {
+    let found = Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        // Past the capture of a test's output, which is shown of failed tests only.
+        let _ = writeln!(std::io::stderr(), "SKIPPED, for there is no {name}: {what}");
+    }
+    found
 }
 
 /// Are we root, as some tests need? If not, says aloud what is not tested.

@@ -490,6 +490,27 @@ fn resurrect_brings_back_what_save_kept() {
 }
 
 #[test]
+fn a_state_that_cannot_be_read_is_kept_and_its_emptiness_is_not_saved() {
+    let stead = Stead::new();
+    stead.start(&sleepers(&["a", "b"]));
+    stead.ok(["stop", "b"]);
+    stead.ok(["save"]);
+    stead.ok(["kill"]);
+    let state = stead.home.join("state.json");
+    let torn = &std::fs::read(&state).unwrap()[..40];
+    std::fs::write(&state, torn).unwrap();
+    assert!(names(&stead).is_empty());
+    assert_eq!(std::fs::read(stead.home.join("state.json.unreadable")).unwrap(), torn);
+    assert!(stead.own_log().contains("state.json cannot be read and is kept aside"), "{}", stead.own_log());
+    let saved = std::fs::read(stead.home.join("saved.json")).unwrap();
+    assert_eq!(stead.run(["save"]).status, Some(1));
+    assert_eq!(std::fs::read(stead.home.join("saved.json")).unwrap(), saved);
+    stead.ok(["resurrect"]);
+    assert_eq!(stead.instance("a")["status"], "online");
+    assert_eq!(stead.instance("b")["status"], "stopped");
+}
+
+#[test]
 fn resurrect_without_a_saved_list_says_so() {
     let stead = Stead::new();
     refused(&stead.run(["resurrect"]), 1, &["save"]);
