@@ -2,7 +2,9 @@
 
 use super::home::{Home, reason};
 use super::render::screen::{self, Screen};
-use crate::core::command::{Command, PROTOCOL, PROTOCOL_HEADER, Refusal, Reply, Request};
+use crate::core::command::{
+    Change, ChangeKind, Command, PROTOCOL, PROTOCOL_HEADER, Refusal, RefusalKind, Reply, Request,
+};
 use crate::core::upgrade::{Order, Report};
 use crate::os::role;
 use http_body_util::{BodyExt, Full};
@@ -109,18 +111,40 @@ impl Daemon {
     /// The daemon's refusal, why it cannot be reached, or that the outcome is unknown.
     pub async fn command(&self, command: Command, wait: bool) -> Result<Reply, Refusal> {
         let again = is_safe_twice(&command);
+        let deleted = match &command {
+            Command::Delete { targets } => {
+                Some(Reply { changes: targets.iter().map(|name| deleted(name)).collect(), ..Reply::default() })
+            }
+            _ => None,
+        };
         let request = Request { command, wait, command_line: command_line() };
         let body = serde_json::to_vec(&request).map_err(|error| Refusal::failed(format!("the request: {error}")))?;
-        parse(&self.ask("POST", "/v1/command", body.into(), again).await?)
+        let mut breaks = 0;
+        match self.ask_counting("POST", "/v1/command", body.into(), again, &mut breaks).await {
+            // Known when it was asked first, and gone by now: that was done then.
+            Err(refusal) if breaks > 0 && refusal.kind == RefusalKind::NoSuchApp => deleted.ok_or(refusal),
+            answer => parse(&answer?),
+        }
     }
 
     async fn ask(&self, method: &str, path: &str, body: Bytes, again: bool) -> Result<Bytes, Refusal> {
-        let mut breaks = 0;
+        self.ask_counting(method, path, body, again, &mut 0).await
+    }
+
+    /// `breaks`: how often the connection broke.
+    async fn ask_counting(
+        &self,
+        method: &str,
+        path: &str,
+        body: Bytes,
+        again: bool,
+        breaks: &mut usize,
+    ) -> Result<Bytes, Refusal> {
         loop {
             match self.ask_once(method, path, body.clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Refused(refusal)) => return Err(refusal),
-                Err(Failure::Broken(_)) if again && breaks < MOST_BREAKS => breaks += 1,
+                Err(Failure::Broken(_)) if again && *breaks < MOST_BREAKS => *breaks += 1,
                 Err(Failure::Broken(why)) if again => {
                     return Err(Refusal::failed(format!("the connection to the daemon breaks again and again: {why}"))
                         .hint(format!("{} may say more", self.home.path.join("stead.log").display())));
@@ -230,9 +254,14 @@ fn is_safe_twice(command: &Command) -> bool {
         | Command::Reset { .. }
         | Command::Flush { .. }
         | Command::Save { .. }
-        | Command::Resurrect => true,
-        Command::Restart { .. } | Command::Reload { .. } | Command::Signal { .. } | Command::Kill => false,
+        | Command::Resurrect
+        | Command::Kill => true,
+        Command::Restart { .. } | Command::Reload { .. } | Command::Signal { .. } => false,
     }
+}
+
+fn deleted(name: &str) -> Change {
+    Change { name: name.to_owned(), kind: ChangeKind::Deleted, detail: None }
 }
 
 async fn exchange(stream: UnixStream, method: &str, path: &str, body: Bytes) -> Result<Bytes, Failure> {
@@ -368,6 +397,21 @@ mod tests {
             let asked = server.join().unwrap();
             assert_eq!(asked.len(), 2);
             assert!(asked[1].contains(r#""verb":"stop","targets":["web"]"#), "{}", asked[1]);
+        });
+    }
+
+    #[test]
+    fn a_delete_that_was_done_when_the_connection_broke_is_no_unknown_app() {
+        let refusal = r#"{"kind":"no-such-app","error":"no app, namespace or id `web`","hint":null}"#;
+        let delete = || Command::Delete { targets: vec!["web".into()] };
+        at_home(async |daemon| {
+            fake(&daemon.home, vec![(0, ""), (404, refusal)]);
+            let reply = daemon.command(delete(), true).await.unwrap();
+            assert_eq!(reply.changes, [deleted("web")]);
+        });
+        at_home(async |daemon| {
+            fake(&daemon.home, vec![(404, refusal)]);
+            assert_eq!(daemon.command(delete(), true).await.unwrap_err().kind, RefusalKind::NoSuchApp);
         });
     }
 

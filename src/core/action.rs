@@ -74,6 +74,29 @@ pub enum Action {
     Bye,
 }
 
+impl Action {
+    /// What it is, in one word.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Action::Spawn(_) => "spawn",
+            Action::Note { .. } => "note",
+            Action::Signal { .. } => "signal",
+            Action::Probe { .. } => "probe",
+            Action::Finish { .. } => "finish",
+            Action::Journal { .. } => "journal",
+            Action::Forget { .. } => "forget",
+            Action::Persist => "persist",
+            Action::Save { .. } => "save",
+            Action::Reply { .. } => "reply",
+            Action::Flush { .. } => "flush",
+            Action::Release { .. } => "release",
+            Action::Report { .. } => "report",
+            Action::Bye => "bye",
+        }
+    }
+}
+
 /// Who gets a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {

@@ -395,11 +395,19 @@ impl Fleet {
         wait: &mut Wait,
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
-        let ids = self.targets(targets)?;
-        for id in &ids {
+        // Those that leave already are waited for: whoever asks twice hears the same.
+        let leaving = self.leaving(targets);
+        let ids = match self.targets(targets) {
+            Err(_) if !leaving.is_empty() => Vec::new(),
+            found => found?,
+        };
+        for id in ids.iter().chain(&leaving) {
             let instance = &self.instances[id];
             wait.reply.changes.push(changed(instance.name.clone(), ChangeKind::Deleted, None));
             wait.goals.push((*id, instance.name.clone(), Goal::DownUpTo(self.last_run())));
+        }
+        for id in &ids {
+            let instance = &self.instances[id];
             let app = instance.app.clone();
             if let Some(app) = self.apps.get_mut(&app) {
                 app.count = app.count.saturating_sub(1);

@@ -25,8 +25,17 @@ impl Fleet {
     }
 
     fn target(&self, target: &str) -> Vec<Id> {
+        self.meant(target, |one| one.want != Want::Gone)
+    }
+
+    /// Those that were deleted before, and still live, which the targets mean.
+    pub(super) fn leaving(&self, targets: &[String]) -> Vec<Id> {
+        targets.iter().flat_map(|target| self.meant(target, |one| one.want == Want::Gone)).collect()
+    }
+
+    fn meant(&self, target: &str, counts: fn(&Instance) -> bool) -> Vec<Id> {
         let select = |wanted: &dyn Fn(&Instance) -> bool| -> Vec<Id> {
-            self.instances.values().filter(|one| one.want != Want::Gone && wanted(one)).map(|one| one.id).collect()
+            self.instances.values().filter(|one| counts(one) && wanted(one)).map(|one| one.id).collect()
         };
         let tries: [&dyn Fn(&Instance) -> bool; 5] = [
             &|_| target == "all",
@@ -39,7 +48,8 @@ impl Fleet {
     }
 
     fn unknown(&self, target: &str) -> Refusal {
-        let names = self.instances.values().flat_map(|one| {
+        let present = self.instances.values().filter(|one| one.want != Want::Gone);
+        let names = present.flat_map(|one| {
             let namespace = self.apps.get(&one.app).map(|app| app.spec.namespace.as_str());
             [Some(one.name.as_str()), Some(one.app.as_str()), namespace].into_iter().flatten()
         });

@@ -20,7 +20,7 @@ use crate::core::recover::Found;
 use crate::core::spec::Signal;
 use crate::keeper::message::{BEAT_EVERY_MS, FromDaemon, FromKeeper};
 use crate::os::wait::readable;
-use crate::os::{clock, process, role, signal, spawn};
+use crate::os::{clock, crash, process, role, signal, spawn};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub enum End {
 /// Where it cannot begin, or the keeper speaks another protocol.
 pub fn run(home: &Path) -> io::Result<End> {
     let socket = process::inherited(role::KEEPER_FD)?;
+    #[cfg(debug_assertions)]
+    crash::arm(home);
     // Apps get the keeper's original limit, not this one.
     spawn::raise_open_files()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -63,13 +65,14 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let signals = readable(signal::watch(&[Signal::TERM.0, Signal::INT.0, Signal::HUP.0])?)?;
     let mut link = Link::new(socket)?;
     let (inventory, early) = link.greeting().await?;
+    crash::point("after", "greeting");
     crate::os::socket::listen(&inventory.front_door)?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let store = Store::new(home);
     let journal = Journal::open(home)?;
     let (probed, mut from_probes) = mpsc::unbounded_channel();
     let (pumped, mut from_pump) = mpsc::unbounded_channel();
-    let output = Output::start(home, pumped)?;
+    let output = Output::start(home, pumped, link.speaker()?)?;
     let (watched, mut from_watch) = mpsc::unbounded_channel();
     let found = Found {
         wanted: store.load()?,
@@ -88,6 +91,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         "the daemon begins"
     );
     let (fleet, actions) = Fleet::recover(cpus, now, found);
+    crash::point("after", "recover");
     let front_door: std::os::unix::net::UnixListener = inventory.front_door.into();
     front_door.set_nonblocking(true)?;
     let (asking, mut asked) = mpsc::unbounded_channel();
@@ -117,6 +121,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let mut daemon = Daemon::new(fleet, means);
     let notify = readable(daemon.notify_socket()?)?;
     daemon.take_over(inventory.ends);
+    crash::point("after", "take-over");
     daemon.act(actions);
     for message in early {
         daemon.keeper_says(message, Vec::new());

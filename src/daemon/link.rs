@@ -178,14 +178,36 @@ impl Link {
     /// # Errors
     /// The keeper is gone.
     pub fn say(&self, message: &FromDaemon, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let packet = serde_json::to_vec(message)?;
-        loop {
-            match socket::send(self.socket.get_ref(), &packet, fds) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    process::wait_writable(self.socket.get_ref().as_fd(), 1000)?;
-                }
-                result => return result,
-            }
+        say(self.socket.get_ref(), message, fds)
+    }
+
+    /// A mouth for another thread.
+    ///
+    /// # Errors
+    /// Of dup(2).
+    pub fn speaker(&self) -> io::Result<Speaker> {
+        Ok(Speaker(self.socket.get_ref().try_clone()?))
+    }
+}
+
+/// Says things to the keeper, and hears nothing.
+#[derive(Debug)]
+pub struct Speaker(pub(super) OwnedFd);
+
+impl Speaker {
+    /// # Errors
+    /// As [`Link::say`].
+    pub fn say(&self, message: &FromDaemon, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        say(&self.0, message, fds)
+    }
+}
+
+fn say(socket: &OwnedFd, message: &FromDaemon, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let packet = serde_json::to_vec(message)?;
+    loop {
+        match socket::send(socket, &packet, fds) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => process::wait_writable(socket.as_fd(), 1000)?,
+            result => return result,
         }
     }
 }

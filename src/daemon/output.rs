@@ -1,6 +1,6 @@
 //! Where the output of each run goes: the names of its files, and the way to the pump.
 
-use super::link::{Mark, Marks};
+use super::link::{Mark, Marks, Speaker};
 use super::logs::{self, Order, Pump, Sink, Target, Told};
 use crate::core::clock::Millis;
 use crate::core::clock::Wall;
@@ -45,9 +45,10 @@ pub struct Output {
 impl Output {
     /// # Errors
     /// Where the log folder cannot be made or the pump cannot be started.
-    pub fn start(home: &Path, told: UnboundedSender<Told>) -> io::Result<Output> {
+    pub fn start(home: &Path, told: UnboundedSender<Told>, keeper: Speaker) -> io::Result<Output> {
         make_folder(&home.join("logs"))?;
-        Ok(Output { home: home.to_owned(), pump: Pump::start(told)?, runs: BTreeMap::new(), lost: BTreeMap::new() })
+        let pump = Pump::start(told, keeper)?;
+        Ok(Output { home: home.to_owned(), pump, runs: BTreeMap::new(), lost: BTreeMap::new() })
     }
 
     /// Leaves the pipes to the next daemon, between two moves: no byte is on its way.

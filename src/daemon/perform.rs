@@ -44,7 +44,7 @@ use crate::os::notify::{self, Said};
 use crate::os::process::Snapshot;
 use crate::os::spawn::{Credentials, Plan};
 use crate::os::strings::Strings;
-use crate::os::{clock, file, ports, process, socket};
+use crate::os::{clock, crash, file, ports, process, socket};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -335,20 +335,23 @@ impl Daemon {
 
     /// Takes over the descriptors of the runs that the keeper holds.
     pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
+        let mut groups = leaf::names(&self.site);
         for (run, (envelope, ends)) in ends {
             let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
             let name = leaf::name(&envelope.core.instance, run.0);
             self.envelopes.insert(run, envelope);
+            if groups.remove(&name) {
+                self.leaves.insert(run, Leaf::found(&self.site, &name));
+            }
             // One that is still starting is told of again, with its descriptors.
             if let (Some(pid), Some(pidfd)) = (pid, ends.pidfd) {
                 tracing::info!(run = self.shown(run), pid, "taken over");
-                let leaf = self.site.serves().then(|| Leaf::found(&self.site, &name));
-                if let Some(leaf) = leaf.filter(Leaf::exists) {
-                    self.leaves.insert(run, leaf);
-                }
                 self.attach(run, pid, pidfd, (ends.out, ends.err));
             }
         }
+        // Of runs that never came to be, or that are forgotten already.
+        self.leftovers = groups.iter().map(|name| Leaf::found(&self.site, name)).collect();
+        self.leftovers.retain(|leaf| !leaf.remove());
     }
 
     /// A run lives: its processes can be found, its memory is watched, its output goes to its files.
@@ -389,6 +392,7 @@ impl Daemon {
     }
 
     pub fn due(&mut self) {
+        crash::point("before", "due");
         let now = clock::now();
         self.sweep(now);
         self.look_at_memory();
@@ -515,6 +519,8 @@ impl Daemon {
 
     fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
+            let word = action.word();
+            crash::point("before", word);
             match action {
                 Action::Spawn(order) => self.spawn(*order),
                 Action::Note { run, note } => {
@@ -603,10 +609,12 @@ impl Daemon {
                     self.said_bye = true;
                 }
             }
+            crash::point("after", word);
         }
     }
 
     pub fn keeper_says(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) {
+        crash::point("before", "told");
         if let Some(event) = event_of(&message) {
             self.happened(event);
             return;
@@ -646,15 +654,11 @@ impl Daemon {
     pub fn pump_says(&mut self, told: Told) {
         match told {
             Told::Drained { run } => {
+                crash::point("before", "drained");
                 if let Some(Finishing::Draining { most }) = self.finishing.get(&run).copied() {
                     self.finishing.remove(&run);
                     let facts = self.gather(run, most);
                     self.happened(Event::Finished { run, facts: Box::new(facts) });
-                }
-            }
-            Told::NewFile { run, stream, file } => {
-                if let Err(error) = self.link.say(&FromDaemon::Log { run, stream }, &[file.as_fd()]) {
-                    tracing::error!(%error, "the keeper does not listen");
                 }
             }
             Told::Flushed { ticket } => {
@@ -676,6 +680,7 @@ impl Daemon {
     }
 
     pub fn asked(&mut self, question: Question, answer: oneshot::Sender<Answer>) {
+        crash::point("before", "asked");
         let now = clock::now();
         let result = match question {
             Question::Command { request, actor } => {
@@ -763,6 +768,7 @@ impl Daemon {
                 self.envelopes.insert(run, envelope);
                 let join = self.make_leaf(run, &order);
                 plan.into_group = join.into.is_some();
+                crash::point("amid", "spawn");
                 let sent = file::memory_file(c"stead-plan", &json(&plan)).and_then(|plan| {
                     let groups = join.into.iter().chain(&join.tasks).map(AsFd::as_fd);
                     let fds: Vec<_> = std::iter::once(plan.as_fd()).chain(groups).collect();

@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 const FIRST_DELAY: Millis = Millis(100);
 const LONGEST_DELAY: Millis = Millis(5_000);
 
-/// A daemon that lived this long is started again at once.
-const PROVEN: Millis = Millis(30_000);
+/// A daemon that has served for this long is started again at once: what it costs to begin is little beside it, and the wait is for
+/// one that cannot even begin.
+const PROVEN: Millis = Millis(1_000);
 
 /// A daemon that was silent for too long gets this much more: after a sleep of the machine both sides wake at once.
 const SECOND_CHANCE: Millis = Millis(10_000);
@@ -40,6 +41,8 @@ enum State {
         pid: i32,
         pidfd: OwnedFd,
         since: Mono,
+        /// Its first beat: it has taken over, and serves.
+        serves_since: Option<Mono>,
         socket: Option<OwnedFd>,
         beat: Mono,
         suspected: Option<Mono>,
@@ -114,6 +117,7 @@ impl Attendant {
             pid: child.pid,
             pidfd: child.pidfd,
             since: now.mono,
+            serves_since: None,
             socket: Some(ours),
             beat: now.mono,
             suspected: None,
@@ -153,8 +157,9 @@ impl Attendant {
     }
 
     pub fn beat(&mut self, now: Now) {
-        if let State::Lives { beat, suspected, .. } = &mut self.state {
+        if let State::Lives { beat, suspected, serves_since, .. } = &mut self.state {
             *beat = now.mono;
+            serves_since.get_or_insert(now.mono);
             *suspected = None;
             self.served = now.mono;
         }
@@ -162,9 +167,9 @@ impl Attendant {
 
     /// It ended and was reaped. `true`: it had said that it would.
     pub fn ended(&mut self, now: Now) -> bool {
-        let State::Lives { since, bye, .. } = &self.state else { return false };
+        let State::Lives { since, serves_since, bye, .. } = &self.state else { return false };
         let (since, bye) = (*since, *bye);
-        if now.mono - since >= PROVEN {
+        if serves_since.is_some_and(|since| now.mono - since >= PROVEN) {
             self.tries = 1;
         }
         if self.served >= since {

@@ -509,12 +509,15 @@ impl Keeper {
         done
     }
 
-    /// In place of an absent daemon.
+    /// In place of an absent daemon, where a pipe fills up. The rest is left to the next one, which knows more about it: times before
+    /// the lines, a second file.
     fn move_logs(&self) {
         for (_, entry) in self.inventory.iter() {
             let Some(ends) = &entry.ends else { continue };
             for (from, to) in [(&ends.out, &entry.out_log), (&ends.err, &entry.err_log)] {
-                if let Some(to) = to {
+                if let Some(to) = to
+                    && pipe::waiting(from.as_fd()) >= pipe::capacity(from.as_fd()) / 2
+                {
                     // One pipe's fill a time: a flooding app must not hold us.
                     let _ = pipe::splice_to_end(from.as_fd(), to.as_fd(), 1 << 20);
                 }

@@ -75,7 +75,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(bytes)?;
     file.sync_data()?;
+    super::crash::point("amid", "replace");
     std::fs::rename(&draft, path)?;
+    super::crash::point("after", "replace");
     // The new name is only in memory until its folder is synced (fsync(2)); ext4 writes it some 5 s later.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()

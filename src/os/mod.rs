@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod clock;
 pub mod command;
+pub mod crash;
 pub mod file;
 pub mod host;
 pub mod inotify;

@@ -4,6 +4,9 @@ mod attributes;
 mod bad_input;
 mod causes;
 mod children;
+// A release build has no places to die at.
+#[cfg(debug_assertions)]
+mod crash_points;
 mod harness;
 mod health;
 mod history;

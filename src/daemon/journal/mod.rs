@@ -12,6 +12,7 @@ use super::store::newer;
 use crate::core::action::{Entry, Line};
 use crate::core::name::{AppName, Id, RunId};
 use crate::core::recover::{self, Tail};
+use crate::os::crash;
 use read::{Glimpse, Seen};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -400,8 +401,11 @@ impl Shelf {
             return Err(error);
         }
         let shelf = carry(&draft, 0, lines)?;
+        crash::point("amid", "turn");
         std::fs::rename(path, before(path))?;
+        crash::point("amid", "turning");
         std::fs::rename(&draft, path)?;
+        crash::point("after", "turn");
         Ok(shelf)
     }
 

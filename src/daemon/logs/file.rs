@@ -2,7 +2,7 @@
 
 use crate::core::clock::{Millis, Wall};
 use crate::core::log_name::{index_of, numbered};
-use crate::os::{clock, pipe};
+use crate::os::{clock, crash, pipe};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -185,8 +185,10 @@ impl LogFile {
     pub fn splice(&mut self, pipe: BorrowedFd<'_>, null: BorrowedFd<'_>, max: usize) -> io::Result<usize> {
         self.try_again();
         if let Some(file) = &self.file {
+            crash::point("before", "splice");
             match pipe::splice_to_end(pipe, file.as_fd(), max) {
                 Ok(n) => {
+                    crash::point("after", "splice");
                     self.grew(n as u64);
                     return Ok(n);
                 }
@@ -201,6 +203,7 @@ impl LogFile {
 
     /// Writes bytes at the end; what finds no place is counted.
     pub fn write(&mut self, bytes: &[u8]) {
+        crash::point("before", "write");
         self.try_again();
         let Some(file) = &mut self.file else {
             self.lost += bytes.len() as u64;
@@ -218,6 +221,7 @@ impl LogFile {
             }
             Ok(())
         });
+        crash::point("after", "write");
         let written = (bytes.len() - rest.len()) as u64;
         let missing = rest.len() as u64;
         self.grew(written);
@@ -255,12 +259,14 @@ impl LogFile {
         for n in (1..free).rev() {
             rename(&numbered(&path, n), &numbered(&path, n + 1));
         }
+        crash::point("amid", "rotate");
         if keep == 0 {
-            let _ = std::fs::remove_file(&path);
             let _ = std::fs::remove_file(index_of(&path));
+            let _ = std::fs::remove_file(&path);
         } else {
             rename(&path, &numbered(&path, 1));
         }
+        crash::point("after", "rotate");
         self.indexed = Wall(0);
         self.reopen();
         self.file.is_some()
@@ -341,9 +347,11 @@ pub(super) fn tidy(path: &Path, age: Millis) {
     }
 }
 
+/// The index first: one that went too early knows no times, and one that stayed would give a new log those of the old.
 fn rename(from: &Path, to: &Path) {
-    let _ = std::fs::rename(from, to);
     let _ = std::fs::rename(index_of(from), index_of(to));
+    crash::point("amid", "rename");
+    let _ = std::fs::rename(from, to);
 }
 
 /// A symbolic link in the last place is not followed: under root it could name any file.

@@ -5,7 +5,8 @@ use super::transform::Stamper;
 use crate::core::clock::Millis;
 use crate::core::database::LOCKED;
 use crate::core::name::{RunId, Ticket};
-use crate::keeper::message::Stream;
+use crate::daemon::link::Speaker;
+use crate::keeper::message::{FromDaemon, Stream};
 use crate::os::wait::{Bell, Waiter};
 use crate::os::{clock, file, pipe};
 use std::cell::RefCell;
@@ -71,12 +72,6 @@ pub enum Told {
     Drained {
         run: RunId,
     },
-    /// The stream goes to this file from now on: the keeper may do the same while no daemon lives.
-    NewFile {
-        run: RunId,
-        stream: Stream,
-        file: OwnedFd,
-    },
     Flushed {
         ticket: Ticket,
     },
@@ -113,7 +108,7 @@ pub struct Pump {
 impl Pump {
     /// # Errors
     /// Of epoll_create1(2), pipe2(2), clone(2).
-    pub fn start(told: UnboundedSender<Told>) -> io::Result<Pump> {
+    pub fn start(told: UnboundedSender<Told>, keeper: Speaker) -> io::Result<Pump> {
         let waiter = Waiter::new()?;
         let bell = waiter.bell();
         let (orders, heard) = mpsc::channel();
@@ -122,7 +117,7 @@ impl Pump {
         // The state holds `Rc`s, so it is made on its own thread. Only touched pages of a stack are memory; time zones need some.
         let thread = std::thread::Builder::new().name("logs".into()).stack_size(1 << 20).spawn(move || {
             let mut work =
-                Work { waiter, heard, told, scratch, null, files: Files::default(), streams: BTreeMap::new() };
+                Work { waiter, heard, told, keeper, scratch, null, files: Files::default(), streams: BTreeMap::new() };
             while work.round() {}
         })?;
         Ok(Pump { orders, bell, thread: Some(thread) })
@@ -159,6 +154,7 @@ struct Work {
     waiter: Waiter,
     heard: mpsc::Receiver<Order>,
     told: UnboundedSender<Told>,
+    keeper: Speaker,
     /// A pipe of our own, to look at what another holds.
     scratch: (OwnedFd, OwnedFd),
     null: OwnedFd,
@@ -266,7 +262,7 @@ impl Work {
             Order::Reopen => {
                 self.files.reopen();
                 for flow in self.streams.values() {
-                    flow.tell_file(&self.told);
+                    flow.tell_file(&self.keeper);
                 }
             }
         }
@@ -294,7 +290,7 @@ impl Work {
         if let Err(error) = self.waiter.add(flow.pipe.as_fd(), token) {
             tracing::error!(%error, run = run.0, "a pipe cannot be watched");
         }
-        flow.tell_file(&self.told);
+        flow.tell_file(&self.keeper);
         self.streams.insert(token, flow);
     }
 
@@ -333,7 +329,7 @@ impl Work {
         let ended = flow.state == State::Ended;
         if let Some(log) = rotated {
             let shares = |flow: &&Flow| flow.own.as_ref().is_some_and(|own| Rc::ptr_eq(own, &log));
-            self.streams.values().filter(shares).for_each(|flow| flow.tell_file(&self.told));
+            self.streams.values().filter(shares).for_each(|flow| flow.tell_file(&self.keeper));
         }
         if ended {
             if self.streams.get(&token).is_some_and(|flow| flow.forgotten) {
@@ -482,9 +478,12 @@ impl Flow {
         })
     }
 
-    fn tell_file(&self, told: &UnboundedSender<Told>) {
-        if let Some(file) = self.own.as_ref().and_then(|own| own.borrow().duplicate()) {
-            let _ = told.send(Told::NewFile { run: self.run, stream: self.stream, file });
+    /// The stream goes to this file from now on: the keeper may do the same while no daemon lives. It is told before anything is
+    /// moved there: what it moved to the file before, after a crash, would stand before what came earlier, or in none.
+    fn tell_file(&self, keeper: &Speaker) {
+        let Some(file) = self.own.as_ref().and_then(|own| own.borrow().duplicate()) else { return };
+        if let Err(error) = keeper.say(&FromDaemon::Log { run: self.run, stream: self.stream }, &[file.as_fd()]) {
+            tracing::error!(%error, "the keeper does not listen");
         }
     }
 
@@ -513,4 +512,43 @@ fn discard(pipe: &OwnedFd, null: &OwnedFd, mut n: usize) -> io::Result<()> {
         n -= pipe::splice(pipe.as_fd(), null.as_fd(), n)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+
+    /// The next daemon in a row may die before its loop turns, and what the keeper moves then must not go to a file that was
+    /// rotated away.
+    #[test]
+    fn the_keeper_hears_of_a_new_file_from_the_thread_that_opened_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.out.log");
+        let (keeper, ours) = crate::os::socket::pair().unwrap();
+        let (told, _hears) = tokio::sync::mpsc::unbounded_channel();
+        let pump = Pump::start(told, Speaker(ours)).unwrap();
+        let (pipe, writer) = pipe::make(None).unwrap();
+        let own = Some(Target { path: path.clone(), max_size: 10, keep: 3 });
+        let sink = Sink { own, ..Sink::default() };
+        pump.tell(Order::Attach { run: RunId(1), stream: Stream::Out, pipe, sink });
+        let hear = || {
+            let mut buffer = vec![0; crate::os::socket::MAX_PACKET];
+            let heard = loop {
+                match crate::os::socket::receive(&keeper, &mut buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                    heard => break heard.unwrap().unwrap(),
+                }
+            };
+            let message: FromDaemon = serde_json::from_slice(&buffer[..heard.0]).unwrap();
+            assert_eq!(message, FromDaemon::Log { run: RunId(1), stream: Stream::Out });
+            std::fs::File::from(heard.1.into_iter().next().unwrap()).metadata().unwrap().ino()
+        };
+        let first = hear();
+        std::fs::File::from(writer).write_all(b"a line of more than ten bytes\n").unwrap();
+        let second = hear();
+        assert_ne!(first, second);
+        assert_eq!(second, std::fs::metadata(&path).unwrap().ino());
+    }
 }

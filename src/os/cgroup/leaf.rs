@@ -3,6 +3,7 @@
 use super::layout::Controller;
 use super::site::{Site, make};
 use super::{Error, Limit, v1, v2};
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -170,12 +171,6 @@ impl Leaf {
         Ok(join)
     }
 
-    /// Is there any group of it?
-    #[must_use]
-    pub fn exists(&self) -> bool {
-        !self.folders.is_empty()
-    }
-
     /// Does the kernel count this leaf's memory?
     #[must_use]
     pub fn counts_memory(&self) -> bool {
@@ -281,6 +276,14 @@ pub fn name(instance: &str, run: u64) -> String {
         .take(60)
         .collect();
     format!("{safe}.{run}")
+}
+
+/// The names of all leaves that are there.
+#[must_use]
+pub fn names(site: &Site) -> BTreeSet<String> {
+    let folders = site.v1.values().chain(&site.v2).flat_map(std::fs::read_dir);
+    let is_leaf = |name: &String| name.rsplit_once('.').is_some_and(|(_, run)| run.parse::<u64>().is_ok());
+    folders.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok()).filter(is_leaf).collect()
 }
 
 #[cfg(test)]
