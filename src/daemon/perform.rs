@@ -6,7 +6,7 @@ use super::health::Scale;
 use super::history::History;
 use super::journal::Journal;
 use super::kernel;
-use super::link::{self, Ends, Envelope, Link};
+use super::link::{self, Ends, Envelope, Heard, Link};
 use super::logs::Told;
 use super::memory::{Found, Memory};
 use super::notify::Notify;
@@ -41,7 +41,7 @@ use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
 use crate::os::cgroup::site::Site;
 use crate::os::notify::{self, Said};
 use crate::os::process::Snapshot;
-use crate::os::spawn::{Credentials, Plan};
+use crate::os::spawn::{Credentials, Plan, Stage};
 use crate::os::strings::Strings;
 use crate::os::{clock, file, ports, process, socket};
 use std::collections::{BTreeMap, VecDeque};
@@ -71,6 +71,9 @@ const LONGEST_FAREWELL: Millis = Millis(10_000);
 
 /// The name under which the keeper holds the socket for `READY=1`: no app's, for theirs begin with the app's name.
 const NOTIFY: &str = "\nnotify";
+
+/// What found no place for want of descriptors is asked for again after this time.
+const ASK_AGAIN: Millis = Millis(1_000);
 
 /// Of those who said that they are ready before the keeper said that they run.
 const MOST_EARLY: usize = 64;
@@ -117,12 +120,15 @@ pub struct Daemon {
     probed: mpsc::UnboundedSender<(RunId, Outcome)>,
     /// Who said that it is ready, and is of no run that is known yet; the pidfd makes sure that it is still the same process.
     early: VecDeque<(i32, OwnedFd)>,
-    /// The wanted set could not be written; it is tried again with every beat.
-    pub(super) unwritten: bool,
+    /// Why the wanted set could not be written; it is tried again with every beat.
+    pub(super) unwritten: Option<String>,
+    pub(super) short_of_descriptors: bool,
     kernel_log: kernel::Log,
     /// Orphans of live runs that ended badly, and when.
     children: BTreeMap<RunId, VecDeque<(Mono, ChildEnd)>>,
     locked: BTreeMap<RunId, Locked>,
+    /// Runs whose descriptors found no place, and when the keeper is asked for them again.
+    pub(super) bare: BTreeMap<RunId, Mono>,
 }
 
 /// What was seen when a run said that its database is locked.
@@ -218,10 +224,12 @@ impl Daemon {
             notify: String::new(),
             probed,
             early: VecDeque::new(),
-            unwritten: false,
+            unwritten: None,
+            short_of_descriptors: false,
             kernel_log: kernel::Log::default(),
             children: BTreeMap::new(),
             locked: BTreeMap::new(),
+            bare: BTreeMap::new(),
         }
     }
 
@@ -325,20 +333,48 @@ impl Daemon {
     }
 
     /// Takes over the descriptors of the runs that the keeper holds.
-    pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
+    pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>, bare: BTreeMap<RunId, Envelope>) {
+        for (run, envelope) in bare {
+            self.find_leaf(run, &envelope);
+            self.envelopes.insert(run, envelope);
+            self.is_bare(run);
+        }
         for (run, (envelope, ends)) in ends {
             let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
-            let name = leaf::name(&envelope.core.instance, run.0);
+            self.find_leaf(run, &envelope);
             self.envelopes.insert(run, envelope);
             // One that is still starting is told of again, with its descriptors.
             if let (Some(pid), Some(pidfd)) = (pid, ends.pidfd) {
                 tracing::info!(run = self.shown(run), pid, "taken over");
-                let leaf = self.site.serves().then(|| Leaf::found(&self.site, &name));
-                if let Some(leaf) = leaf.filter(Leaf::exists) {
-                    self.leaves.insert(run, leaf);
-                }
                 self.attach(run, pid, pidfd, (ends.out, ends.err));
             }
+        }
+    }
+
+    fn find_leaf(&mut self, run: RunId, envelope: &Envelope) {
+        let name = leaf::name(&envelope.core.instance, run.0);
+        let leaf = self.site.serves().then(|| Leaf::found(&self.site, &name));
+        if let Some(leaf) = leaf.filter(Leaf::exists) {
+            self.leaves.insert(run, leaf);
+        }
+    }
+
+    /// A run's descriptors found no place here: the keeper has them, and is asked for them again.
+    fn is_bare(&mut self, run: RunId) {
+        if self.bare.is_empty() {
+            tracing::error!("no descriptor is free: some runs cannot be taken over yet, and are asked for again");
+        }
+        let at = clock::now().mono + ASK_AGAIN;
+        self.bare.insert(run, at);
+    }
+
+    /// Asks the keeper for what found no place.
+    fn ask_again(&mut self, now: Mono) {
+        let due: Vec<RunId> = self.bare.iter().filter(|(_, at)| **at <= now).map(|(run, _)| *run).collect();
+        for run in due {
+            self.bare.insert(run, now + ASK_AGAIN);
+            // Of a run that is known it only tells again.
+            self.say(&FromDaemon::Spawn { run, note: String::new() });
         }
     }
 
@@ -370,7 +406,8 @@ impl Daemon {
             Finishing::Draining { .. } => None,
         });
         let readings = (!self.runs.is_empty()).then(|| self.history.deadline());
-        let others = sweeps.chain(self.memory.deadline()).chain(readings).chain(self.notifiers.deadline());
+        let asks = self.bare.values().copied();
+        let others = sweeps.chain(asks).chain(self.memory.deadline()).chain(readings).chain(self.notifiers.deadline());
         self.fleet.deadline().into_iter().chain(others).min()
     }
 
@@ -381,6 +418,7 @@ impl Daemon {
 
     pub fn due(&mut self) {
         let now = clock::now();
+        self.ask_again(now.mono);
         self.sweep(now);
         self.look_at_memory();
         self.take_readings(now);
@@ -395,10 +433,11 @@ impl Daemon {
         if self.journal.is_behind() {
             self.journal.flush();
         }
-        if self.unwritten {
+        if self.unwritten.is_some() {
             self.persist();
         }
         self.leftovers.retain(|leaf| !leaf.remove());
+        self.look_at_descriptors();
         let now = clock::now().mono;
         if self.tidied.is_none_or(|at| now - at >= TIDY_EVERY) {
             self.tidy(now);
@@ -498,7 +537,7 @@ impl Daemon {
     pub fn act(&mut self, actions: Vec<Action>) {
         self.perform(actions);
         while let Some(event) = self.queue.pop_front() {
-            tracing::debug!(?event);
+            debug(&event);
             let actions = self.fleet.handle(clock::now(), event);
             self.perform(actions);
         }
@@ -544,6 +583,7 @@ impl Daemon {
                 Action::Forget { run } => {
                     self.say(&FromDaemon::Forget { run });
                     self.finishing.remove(&run);
+                    self.bare.remove(&run);
                     self.runs.remove(run);
                     if let Some(ended) = self.envelopes.remove(&run) {
                         self.mark_anew(ended.core.id);
@@ -597,7 +637,13 @@ impl Daemon {
         }
     }
 
-    pub fn keeper_says(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) {
+    pub fn keeper_says(&mut self, heard: Heard) {
+        let Heard { message, fds, cut } = heard;
+        if let FromKeeper::Failed { stage: Stage::Descriptors, errno, .. } = message
+            && process::errno_name(errno) == "EBADF"
+        {
+            self.hold_again();
+        }
         if let Some(event) = event_of(&message) {
             self.happened(event);
             return;
@@ -605,12 +651,21 @@ impl Daemon {
         match message {
             FromKeeper::Spawned { run, pid, at } => {
                 let mut fds = fds.into_iter();
-                if let (Some(pidfd), Some(out), Some(err)) = (fds.next(), fds.next(), fds.next()) {
-                    self.attach(run, pid, pidfd, (out, err));
+                match (fds.next(), fds.next(), fds.next()) {
+                    _ if cut => self.is_bare(run),
+                    (Some(pidfd), Some(out), Some(err)) => {
+                        if self.bare.remove(&run).is_some() && self.bare.is_empty() {
+                            tracing::info!("descriptors are free again: all runs are taken over");
+                        }
+                        self.attach(run, pid, pidfd, (out, err));
+                    }
+                    _ => {}
                 }
                 self.happened(Event::Spawned { run, pid, at });
                 self.hear_early();
             }
+            // What it wrote last and what it left behind are not to be had yet: it is told again with them.
+            FromKeeper::Exited { run, .. } if self.bare.contains_key(&run) => {}
             FromKeeper::Exited { run, status, usage, at } => {
                 let left = self.runs.left(self.keeper, run);
                 self.happened(Event::Exited { run, exit: link::exit(status, usage, at), left });
@@ -651,7 +706,8 @@ impl Daemon {
                 self.reply(ticket, Ok(Reply { changes, ..Reply::default() }));
             }
             Told::Locked { run } => self.look_for_lock(run),
-            Told::Lost { path, bytes } => self.output.count_lost(path, bytes),
+            Told::Lost { path, bytes } => self.output.count_lost(path, bytes, clock::now().mono),
+            Told::Fault { path, why } => self.output.has_fault(path, why),
         }
     }
 
@@ -684,6 +740,7 @@ impl Daemon {
                 daemon_starts: self.starts,
                 memory_trouble: self.site.trouble.clone(),
                 memory_remedy: self.site.remedy.clone(),
+                faults: self.faults().into_iter().map(|(area, what)| format!("{area}: {what}")).collect(),
             })),
             Question::List => Ok(json(&self.list(now))),
             Question::Describe { target, show_env } => self.describe(now, &target, show_env),
@@ -751,10 +808,12 @@ impl Daemon {
                 self.envelopes.insert(run, envelope);
                 let join = self.make_leaf(run, &order);
                 plan.into_group = join.into.is_some();
-                let sent = file::memory_file(c"stead-plan", &json(&plan)).and_then(|plan| {
+                let bytes = json(&plan);
+                let sent = file::briefly(|| {
+                    let plan = file::memory_file(c"stead-plan", &bytes)?;
                     let groups = join.into.iter().chain(&join.tasks).map(AsFd::as_fd);
                     let fds: Vec<_> = std::iter::once(plan.as_fd()).chain(groups).collect();
-                    self.link.say(&FromDaemon::Spawn { run, note }, &fds)
+                    self.link.say(&FromDaemon::Spawn { run, note: note.clone() }, &fds)
                 });
                 if let Err(error) = sent {
                     let failure = SpawnFailure { stage: "fork".into(), errno: io_errno(&error) };
@@ -854,6 +913,15 @@ impl Daemon {
             }
         }
         Ok(names)
+    }
+
+    /// A socket found no place in the keeper when it was brought there.
+    fn hold_again(&self) {
+        for (name, fd) in &self.held {
+            if let Err(error) = self.link.say(&FromDaemon::Hold { name: name.clone() }, &[fd.as_fd()]) {
+                tracing::error!(%error, "the keeper does not listen");
+            }
+        }
     }
 
     fn release(&mut self, prefix: &str, keep: &[String]) {
@@ -1087,18 +1155,22 @@ impl Daemon {
         self.follow_files();
         let result = self.store.persist(&self.fleet.wanted(&self.boot_id));
         match result {
-            Ok(()) => self.unwritten = false,
+            Ok(()) => {
+                if self.unwritten.take().is_some() {
+                    tracing::info!("state.json can be written again");
+                }
+            }
             Err(error) => {
-                if !self.unwritten {
+                if self.unwritten.is_none() {
                     tracing::error!(%error, "state.json cannot be written");
                 }
-                self.unwritten = true;
+                self.unwritten = Some(error.to_string());
             }
         }
     }
 
     fn reply(&mut self, ticket: Ticket, mut result: Result<Reply, Refusal>) {
-        if let (Ok(reply), true) = (&mut result, self.unwritten) {
+        if let (Ok(reply), true) = (&mut result, self.unwritten.is_some()) {
             reply
                 .warnings
                 .push("state.json cannot be written: after a crash of stead this wish is not remembered".into());
@@ -1154,7 +1226,7 @@ impl Daemon {
                     out_file: files.out.clone(),
                     error_file: files.err.clone(),
                     log_file: files.combined.clone(),
-                    log_bytes_lost: self.output.lost(files),
+                    log_bytes_lost: self.output.lost(&files),
                     tree: run.map(|run| views::tree(&self.runs, self.keeper, run.id)).unwrap_or_default(),
                     note: views::reason(&self.fleet, one),
                 })
@@ -1186,9 +1258,11 @@ impl Daemon {
                 })
             })
             .collect();
-        tokio::task::spawn_blocking(move || {
-            let views: Vec<WhyView> = asked.iter().map(why::Asked::answer).collect();
-            let _ = answer.send(Ok(json(&views)));
+        let heard = aside("why", move || json(&asked.iter().map(why::Asked::answer).collect::<Vec<WhyView>>()));
+        tokio::task::spawn_local(async move {
+            let said = heard.await;
+            let _ =
+                answer.send(said.map_err(|_| Refusal::failed("the journal cannot be read: no thread can be started")));
         });
     }
 
@@ -1245,6 +1319,24 @@ fn plan(spec: &Spec, words: &[String], env: &Env) -> Result<Plan, SpawnFailure> 
         oom_score_adj: spec.allowance.oom_score_adj.or(process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0)),
         ..Plan::default()
     })
+}
+
+/// Does what takes its time in a thread of its own; the answer never comes where none can be started. Not tokio's pool: it panics then.
+pub(super) fn aside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (tell, told) = oneshot::channel();
+    let begun = std::thread::Builder::new().name(name.into()).spawn(move || drop(tell.send(work())));
+    if let Err(error) = begun {
+        tracing::error!(%error, name, "no thread can be started");
+    }
+    told
+}
+
+/// What is asked for may hold an environment, and that is nobody's business.
+fn debug(event: &Event) {
+    match event {
+        Event::Asked { ticket, asked } => tracing::debug!(ticket = ticket.0, actor = ?asked.actor, "asked"),
+        event => tracing::debug!(?event),
+    }
 }
 
 fn shown(envelope: &Envelope) -> String {

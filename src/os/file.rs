@@ -1,13 +1,113 @@
-//! Files with a special promise: anonymous, locked, or replaced in one step.
+//! Files with a special promise: anonymous, locked, replaced in one step, or opened though no descriptor is free.
 
-use std::fs::{File, OpenOptions};
+use nix::errno::Errno;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Mutex;
+
+/// Descriptors that are kept back for what must be done when no other is free: a look at /proc and at groups, the journal, the state, and
+/// the client that asks what is wrong.
+const RESERVED: usize = 8;
+
+static RESERVE: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
 /// For `custom_flags`: a symbolic link in the last place is an error.
 pub const NO_FOLLOW: i32 = libc::O_NOFOLLOW;
+
+/// Fills the reserve of descriptors; `false` where not all of it could be had.
+pub fn reserve() -> bool {
+    let Ok(mut kept) = RESERVE.lock() else { return false };
+    while kept.len() < RESERVED {
+        match File::open("/dev/null") {
+            Ok(file) => kept.push(file),
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Gives up one descriptor of the reserve, for something that will close another; `false`: there is none left.
+#[must_use]
+pub fn give_up_one() -> bool {
+    RESERVE.lock().is_ok_and(|mut kept| kept.pop().is_some())
+}
+
+/// Does something that needs descriptors for this moment only; where none is free, those of the reserve.
+///
+/// # Errors
+/// Those of `act`.
+pub fn briefly<T>(act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let result = act();
+    if !result.as_ref().is_err_and(is_out_of_descriptors) {
+        return result;
+    }
+    match RESERVE.lock() {
+        Ok(mut kept) if !kept.is_empty() => kept.clear(),
+        _ => return result,
+    }
+    let result = act();
+    reserve();
+    result
+}
+
+/// No descriptor is free, of this process or of the machine.
+#[must_use]
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
+}
+
+/// What is short will be there again: the file itself is as it should be.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    is_out_of_descriptors(error) || matches!(errno, Some(Errno::ENOMEM | Errno::EAGAIN | Errno::EINTR))
+}
+
+/// There is no room, or the disk takes nothing more.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EROFS | Errno::EIO))
+}
+
+/// A folder of stead's own: made where it is missing, and in any case nobody else's to look into (0700).
+///
+/// # Errors
+/// Of mkdir(2) and chmod(2).
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let meta = std::fs::metadata(path)?;
+    if meta.mode() & 0o077 != 0 && meta.uid() == super::process::uid() {
+        std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// A file of stead's own to append to, made where it is missing, and in any case nobody else's to read (0600).
+///
+/// # Errors
+/// Of open(2); a symbolic link in the last place is one.
+pub fn private_append(path: &Path) -> io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).append(true).create(true).mode(0o600).custom_flags(NO_FOLLOW).open(path)?;
+    let meta = file.metadata()?;
+    if meta.is_file() && meta.mode() & 0o077 != 0 && meta.uid() == super::process::uid() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// Opens a regular file to read. What an app may have put in its place keeps nobody waiting and leads nowhere else.
+///
+/// # Errors
+/// Of open(2); a symbolic link in the last place is one, and so is anything that is no regular file.
+pub fn read_only(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | NO_FOLLOW).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+}
 
 /// A file without a name that holds `bytes`, for another process to read.
 ///
@@ -48,6 +148,10 @@ pub fn read_memory_file(fd: OwnedFd) -> io::Result<Vec<u8>> {
 /// # Errors
 /// Of open(2) and read(2).
 pub fn read_kernel(path: &Path) -> io::Result<Vec<u8>> {
+    briefly(|| read_text(path))
+}
+
+fn read_text(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut text = vec![0; 4096];
     let mut length = 0;
@@ -72,13 +176,21 @@ pub fn read_kernel(path: &Path) -> io::Result<Vec<u8>> {
 /// Of open(2), write(2), fsync(2), rename(2). The old file stays, unless only the sync of its folder failed.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    std::fs::rename(&draft, path)?;
+    // What a crash left there may be anything.
+    let _ = std::fs::remove_file(&draft);
+    let written = briefly(|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_data()
+    });
+    if let Err(error) = written.and_then(|()| std::fs::rename(&draft, path)) {
+        // Half of it would only fill the disk.
+        let _ = std::fs::remove_file(&draft);
+        return Err(error);
+    }
     // The new name is only in memory until its folder is synced (fsync(2)); ext4 writes it some 5 s later.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    briefly(|| File::open(folder)?.sync_all())
 }
 
 /// Opens `path` and takes flock(2) on it, waiting up to `limit`. The lock lasts as long as the file is open in any process.

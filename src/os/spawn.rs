@@ -308,7 +308,13 @@ impl Prepared {
             self.descriptors(stdio).map_err(|errno| (Stage::Descriptors, errno))?;
             let (soft, hard) = files;
             let original = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-            check(Stage::Limits, libc::setrlimit(libc::RLIMIT_NOFILE, &raw const original).into())?;
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const original) < 0 {
+                // Somebody has lowered ours since, and only root raises it again: what is left has to do.
+                let mut ours = original;
+                check(Stage::Limits, libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut ours).into())?;
+                ours.rlim_cur = soft.min(ours.rlim_max);
+                check(Stage::Limits, libc::setrlimit(libc::RLIMIT_NOFILE, &raw const ours).into())?;
+            }
             for (resource, limit) in &plan.limits {
                 let wanted = libc::rlimit {
                     rlim_cur: limit.soft.unwrap_or(libc::RLIM_INFINITY),

@@ -5,6 +5,7 @@ mod bad_input;
 mod causes;
 mod children;
 mod harness;
+mod faults;
 mod health;
 mod history;
 mod json;

@@ -108,12 +108,13 @@ impl Context {
         self.report(verb, &reply, Fleet::Shown).await
     }
 
-    /// Below what was shown of apps: why their caps are kept by polling, and what would help.
-    async fn tell_remedy(&self, views: impl IntoIterator<Item = &InstanceView>) -> Outcome {
+    /// Below what was shown of apps: what stead cannot do for the moment, why caps are kept by polling, and what would help.
+    async fn tell_troubles(&self, views: impl IntoIterator<Item = &InstanceView>) -> Outcome {
         let polled =
             |view: &InstanceView| view.memory_cap_bytes.is_some() && view.memory_enforcement == Enforcement::Polling;
+        let pong: Pong = self.daemon.view("/v1/ping").await?;
+        screen::print(&table::faults(&self.screen, &pong))?;
         if views.into_iter().any(polled) {
-            let pong: Pong = self.daemon.view("/v1/ping").await?;
             screen::print(&table::remedy(&self.screen, &pong))?;
         }
         Ok(0)

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// A file that could not be written is tried again after this time.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// That a file cannot be written is said no more often than this.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
 /// A line that runs on for longer than this past the size limit is cut, for a file may not grow for ever.
 const LONGEST_LINE: u64 = 16 << 20;
 
@@ -40,6 +43,11 @@ pub struct LogFile {
     /// Bytes that found no place and were not told of yet.
     pub lost: u64,
     failing_since: Option<Duration>,
+    /// Why it cannot be written, where that was not told of yet; `Some(None)`: it can be again.
+    news: Option<Option<String>>,
+    /// When it was last said in the log: on a disk that is all but full it fails and heals by turns.
+    said: Option<Duration>,
+    is_said: bool,
 }
 
 /// All open files, each once however many streams name it. Who writes to one holds it open.
@@ -149,6 +157,9 @@ impl LogFile {
             indexed: Wall(0),
             lost: 0,
             failing_since: None,
+            news: None,
+            said: None,
+            is_said: false,
         };
         log.reopen();
         log
@@ -274,17 +285,31 @@ impl LogFile {
         }
     }
 
+    /// Why it cannot be written, or (`None`) that it can be again; once.
+    pub fn news(&mut self) -> Option<Option<String>> {
+        self.news.take()
+    }
+
     fn failed(&mut self, error: &io::Error) {
+        let now = clock::precise();
         if self.failing_since.is_none() {
-            tracing::error!(%error, path = %self.target.path.display(), "a log cannot be written; its lines are lost and counted");
+            self.news = Some(Some(error.to_string()));
+            if self.said.is_none_or(|said| now - said >= SAY_AGAIN) {
+                (self.said, self.is_said) = (Some(now), true);
+                tracing::error!(%error, path = %self.target.path.display(), "a log cannot be written; its lines are lost and counted");
+            }
         }
-        self.failing_since = Some(clock::precise());
+        self.failing_since = Some(now);
         self.file = None;
     }
 
     fn healed(&mut self) {
-        if self.failing_since.take().is_some() {
-            tracing::info!(path = %self.target.path.display(), lost = self.lost, "a log can be written again");
+        if self.failing_since.take().is_none() {
+            return;
+        }
+        self.news = Some(None);
+        if std::mem::take(&mut self.is_said) {
+            tracing::info!(path = %self.target.path.display(), "a log can be written again");
         }
     }
 

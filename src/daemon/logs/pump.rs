@@ -88,6 +88,11 @@ pub enum Told {
         path: PathBuf,
         bytes: u64,
     },
+    /// The file cannot be written, or (`None`) can be again.
+    Fault {
+        path: PathBuf,
+        why: Option<String>,
+    },
 }
 
 /// Where a stream goes.
@@ -281,6 +286,7 @@ impl Work {
             tracing::error!(%error, run = run.0, "a pipe cannot be watched");
         }
         flow.tell_file(&self.told);
+        flow.tell_losses(&self.told);
         self.streams.insert(token, flow);
     }
 
@@ -480,6 +486,9 @@ impl Flow {
             let bytes = std::mem::take(&mut log.lost);
             if bytes > 0 {
                 let _ = told.send(Told::Lost { path: log.path().to_owned(), bytes });
+            }
+            if let Some(why) = log.news() {
+                let _ = told.send(Told::Fault { path: log.path().to_owned(), why });
             }
         }
     }
