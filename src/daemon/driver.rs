@@ -59,6 +59,8 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let signals = readable(signal::watch(&[Signal::TERM.0, Signal::INT.0, Signal::HUP.0])?)?;
     let mut link = Link::new(socket)?;
     let (inventory, early) = link.greeting().await?;
+    // What the keeper holds may have taken all others: the runs of which some found no place are asked for again.
+    file::give_up_all();
     crate::os::socket::listen(&inventory.front_door)?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let store = Store::new(home);
@@ -110,13 +112,14 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     };
     let mut daemon = Daemon::new(fleet, means);
     let notify = readable(daemon.notify_socket()?)?;
+    let alarm = readable(daemon.memory_alarm()?)?;
+    let steps = readable(clock::steps()?)?;
+    file::reserve();
     daemon.take_over(inventory.ends, inventory.bare);
     daemon.act(actions);
     for message in early {
         daemon.keeper_says(Heard { message, fds: Vec::new(), cut: false });
     }
-    let alarm = readable(daemon.memory_alarm()?)?;
-    let steps = readable(clock::steps()?)?;
     let mut turn = clock::precise();
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
     loop {

@@ -21,12 +21,13 @@ impl Daemon {
         if self.output.has_faults() {
             found.extend(self.unlogged().map(|what| ("logs", what)));
         }
-        if self.short_of_descriptors {
-            let bare = match self.bare.len() {
-                0 => String::new(),
-                runs => format!("; {runs} runs live, and cannot be taken over yet"),
-            };
-            found.push(("descriptors", format!("the daemon has no free descriptor{bare}")));
+        match self.bare.len() {
+            0 if self.short_of_descriptors => found.push(("descriptors", "the daemon has no free descriptor".into())),
+            0 => {}
+            runs => {
+                let what = format!("the daemon has too few descriptors: {runs} live runs cannot be taken over yet");
+                found.push(("descriptors", what));
+            }
         }
         found.extend(self.unspawned().map(|what| ("spawn", what)));
         found.into_iter().map(|(area, what)| (area.to_owned(), what)).collect()

@@ -73,7 +73,7 @@ fn a_daemon_without_free_descriptors_brings_apps_back_and_answers_and_says_so_on
 
     limit_files(daemon, &hard);
     until("health is silent", || finding(&stead, "descriptors").is_none());
-    assert!(!stead.ok(["list"]).contains("stead itself"));
+    until("list is silent too", || !stead.ok(["list"]).contains("stead itself"));
     let behind = stead.log("c0", "out").len();
     until("its output is written", || stead.log("c0", "out").len() > behind);
     stead.ok(["stop", "all"]);
@@ -121,14 +121,18 @@ fn a_daemon_without_room_for_all_runs_takes_the_rest_over_when_there_is() {
     stead.file("ecosystem.yaml", &format!("apps:\n{}", (0..12).map(app).collect::<String>()));
     let mut command = Command::new("sh");
     // Enough for what the keeper holds of twelve runs, not for the daemon, which has their logs open as well.
-    let script = format!("ulimit -n 100 && exec {} daemon ecosystem.yaml", env!("CARGO_BIN_EXE_stead"));
+    let script = format!("ulimit -n 88 && exec {} daemon ecosystem.yaml", env!("CARGO_BIN_EXE_stead"));
     command.args(["-c", &script]).current_dir(&stead.work);
     let _foreground = stead.foreground_by(command);
     let raise = || {
         let daemon = stead.daemon_pid().to_string();
         assert!(Command::new("prlimit").args(["--pid", &daemon, "--nofile=4096:4096"]).status().unwrap().success());
     };
-    until("all are online", || (0..12).all(|n| stead.instance(&format!("c{n}"))["status"] == "online"));
+    until("all are online", || {
+        let list = stead.json(["list", "--json"]);
+        let all = list.as_array().unwrap();
+        all.len() == 12 && all.iter().all(|one| one["status"] == "online")
+    });
     until("it says so", || lines_of_own_log(&stead, "some runs cannot be taken over yet") == 1);
     assert!(finding(&stead, "descriptors").is_some_and(|what| what.contains("cannot be taken over yet")));
     stead.kill_daemon();
@@ -146,4 +150,230 @@ fn a_daemon_without_room_for_all_runs_takes_the_rest_over_when_there_is() {
     assert_eq!((&one["last_exit"]["cause"], &one["last_exit"]["signal"]), (&"signal".into(), &"SIGKILL".into()));
     assert_eq!((0..11).map(|n| stead.pid(&format!("c{n}"))).collect::<Vec<_>>(), pids[..11]);
     until("health is silent", || finding(&stead, "descriptors").is_none());
+}
+
+/// A stead that sees other mounts than this test: `mounts` is a shell script that makes them.
+fn in_namespace(stead: &Stead, mounts: &str) -> Option<crate::harness::Foreground> {
+    let may = Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success());
+    if !nix::unistd::getuid().is_root() || !may {
+        eprintln!("SKIPPED, for no mount namespace can be had here");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    let script = format!("{mounts} && exec {} daemon ecosystem.yaml", env!("CARGO_BIN_EXE_stead"));
+    command.args(["-m", "sh", "-ec", &script]).current_dir(&stead.work);
+    Some(stead.foreground_by(command))
+}
+
+/// Runs a command in that stead's mounts.
+fn inside(foreground: &crate::harness::Foreground, script: &str) -> bool {
+    let pid = foreground.pid().to_string();
+    Command::new("nsenter").args(["-m", "-t", &pid, "sh", "-c", script]).status().unwrap().success()
+}
+
+#[test]
+fn a_disk_that_is_full_or_read_only_costs_no_app_and_each_fault_is_told_once_and_heals() {
+    let stead = Stead::new();
+    stead.kit();
+    stead.file("app.py", "from kit import *\nnote('begun')\nprint('up')\nforever()\n");
+    stead.file(
+        "ecosystem.yaml",
+        "apps:\n  - {name: a, script: ./app.py, max_restarts: 1000}\n  - {name: b, script: ./app.py}\n",
+    );
+    let disk = stead.work.parent().unwrap().join("disk").display().to_string();
+    // The harness sees it through a link into the namespace.
+    let mounts = format!(
+        "mkdir {disk} && mount -t tmpfs -o size=1m,mode=0700 none {disk} && ln -s /proc/$$/root{disk} {}",
+        stead.home.display()
+    );
+    let Some(foreground) = in_namespace(&stead, &mounts) else { return };
+    let stead = &stead;
+    let mut begun = 1;
+    let mut dies_and_comes_back = |why: &str| {
+        signal(stead.pid("a"), 9);
+        begun += 1;
+        until(why, || stead.diary("a").len() == begun && stead.instance("a")["status"] == "online");
+    };
+    until("both are up", || {
+        let list = stead.json(["list", "--json"]);
+        let all = list.as_array().unwrap();
+        all.len() == 2 && all.iter().all(|one| one["status"] == "online") && stead.diary("a").len() == 1
+    });
+    for (fault, heal, words) in [
+        (
+            format!("dd if=/dev/zero of={disk}/fill bs=4k; dd if=/dev/zero of={disk}/more bs=1"),
+            format!("rm {disk}/fill {disk}/more"),
+            "No space left",
+        ),
+        (
+            format!("mount --bind {disk} {disk} && mount -o remount,bind,ro {disk}"),
+            format!("umount {disk}"),
+            "Read-only file system",
+        ),
+    ] {
+        let said_before = lines_of_own_log(stead, "the journal cannot be written");
+        inside(&foreground, &format!("({fault}) 2>/dev/null"));
+        dies_and_comes_back(words);
+        // The last page of the journal may have room for some more.
+        while finding(stead, "journal").is_none() {
+            dies_and_comes_back(words);
+        }
+        let said = stead.run(["stop", "b"]);
+        assert_eq!(said.status, Some(0), "{said:?}");
+        assert!(said.stderr.contains("state.json cannot be written"), "{said:?}");
+        for area in ["journal", "state"] {
+            let what = finding(stead, area).unwrap_or_else(|| panic!("{area} is not named"));
+            assert!(what.contains(words), "{what}");
+        }
+        let list = stead.ok(["list"]);
+        assert!(list.contains("! stead itself: journal: exit records cannot be written"), "{list}");
+        assert_eq!(stead.run(["health"]).status, Some(2));
+        assert!(inside(&foreground, &heal));
+        // What waits is tried again with each beat.
+        crate::harness::eventually_within(crate::harness::LIMIT * 2, "all heals", || {
+            match (finding(stead, "journal"), finding(stead, "state")) {
+                (None, None) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        dies_and_comes_back("after it");
+        assert!(lines_of_own_log(stead, "the journal cannot be written") <= said_before + 1);
+        stead.ok(["start", "b"]);
+    }
+    let why = stead.json(["why", "a", "--json"]);
+    let ends: Vec<&str> = why["records"].as_array().unwrap().iter().map(|one| one["run"].as_str().unwrap()).collect();
+    let all: Vec<String> = (1..stead.diary("a").len()).rev().map(|n| format!("a#{n}")).collect();
+    assert_eq!(ends, all, "each end is known once");
+    assert!(why["records"].as_array().unwrap().iter().all(|one| one["signal"] == "SIGKILL"));
+}
+
+/// A stead of an ordinary user's, and the user's way to ask it.
+struct Ordinary {
+    stead: Stead,
+    program: std::path::PathBuf,
+}
+
+const SOMEBODY: u32 = 61_234;
+
+impl Ordinary {
+    fn new(ecosystem: &str) -> Option<Ordinary> {
+        if !nix::unistd::getuid().is_root() {
+            eprintln!("SKIPPED, for only root can try to be another user");
+            return None;
+        }
+        let stead = Stead::new();
+        stead.file("ecosystem.yaml", ecosystem);
+        let program = stead.work.join("stead");
+        std::fs::copy(env!("CARGO_BIN_EXE_stead"), &program).unwrap();
+        stead.give_to(SOMEBODY);
+        Some(Ordinary { stead, program })
+    }
+
+    fn run(&self, args: &[&str]) -> crate::harness::Said {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(&self.program);
+        command.args(args).current_dir(&self.stead.work).env("STEAD_HOME", &self.stead.home);
+        crate::harness::said({
+            command.uid(SOMEBODY).gid(SOMEBODY);
+            command
+        })
+    }
+
+    fn json(&self, args: &[&str]) -> serde_json::Value {
+        let said = self.run(args);
+        serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"))
+    }
+}
+
+fn limit_processes(pid: i32, limit: &str) {
+    use std::os::unix::process::CommandExt;
+    let mut command = Command::new("prlimit");
+    // As the user: root may lack the capability for another's.
+    command.uid(SOMEBODY).gid(SOMEBODY).args(["--pid", &pid.to_string(), &format!("--nproc={limit}:")]);
+    assert!(command.status().unwrap().success());
+}
+
+#[test]
+fn a_user_without_free_pids_loses_no_app_no_daemon_and_the_wish_waits() {
+    let Some(ordinary) = Ordinary::new(
+        "apps:\n  - {name: a, script: /bin/sleep, args: '1000', max_restarts: 2, exp_backoff_restart_delay: 50}\n  - {name: b, script: /bin/sleep, args: '1000'}\n",
+    ) else {
+        return;
+    };
+    assert_eq!(ordinary.run(&["start"]).status, Some(0));
+    let pong = ordinary.json(&["ping", "--json"]);
+    let (keeper, daemon) = (pong["keeper_pid"].as_i64().unwrap() as i32, pong["daemon_pid"].as_i64().unwrap() as i32);
+    let list = ordinary.json(&["list", "--json"]);
+    let pid = |n: usize| list[n]["pid"].as_i64().unwrap() as i32;
+    limit_processes(keeper, "1");
+    limit_processes(daemon, "1");
+    signal(pid(0), 9);
+    eventually("tried more often than max_restarts", || {
+        // No thread can be had to read the journal, and the daemon goes on.
+        let why = ordinary.run(&["why", "a"]);
+        assert_eq!(why.status, Some(1), "{why:?}");
+        assert!(why.stderr.contains("no thread can be started"), "{why:?}");
+        let one = ordinary.json(&["list", "--json"])[0].clone();
+        if one["restarts"].as_u64() > Some(3) && one["last_exit"]["cause"] == "spawn-failed" {
+            Ok(())
+        } else {
+            Err(format!("{one:#}"))
+        }
+    });
+    let list = ordinary.run(&["list"]).stdout;
+    assert!(list.contains("stead itself: spawn: a cannot be started for now: fork EAGAIN"), "{list}");
+    // A daemon that dies now cannot be followed by another at once; the apps do not notice.
+    signal(daemon, 9);
+    until("it is gone", || !is_alive(daemon));
+    limit_processes(keeper, "4096");
+    eventually("a is back", || match ordinary.json(&["list", "--json"])[0].clone() {
+        one if one["status"] == "online" => Ok(()),
+        one => Err(format!("{one:#}")),
+    });
+    let after = ordinary.json(&["list", "--json"]);
+    assert_eq!((&after[1]["pid"], &after[1]["restarts"]), (&list_of(pid(1)), &0.into()), "b did not notice");
+    assert!(!ordinary.run(&["list"]).stdout.contains("stead itself"));
+    assert_eq!(ordinary.run(&["kill"]).status, Some(0));
+}
+
+fn list_of(pid: i32) -> serde_json::Value {
+    pid.into()
+}
+
+#[test]
+fn where_proc_hides_the_processes_of_others_apps_are_kept_and_trees_are_ended_all_the_same() {
+    let Some(ordinary) =
+        Ordinary::new("apps:\n  - {name: tree, script: ./tree.sh, interpreter: /bin/sh, kill_timeout: 500}\n")
+    else {
+        return;
+    };
+    let stead = &ordinary.stead;
+    stead.file("tree.sh", "sleep 1000 & setsid sleep 1000 & echo $! > left.tmp; mv left.tmp left; wait\n");
+    let mut command = Command::new("unshare");
+    let script = format!(
+        "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid {SOMEBODY} --regid {SOMEBODY} --clear-groups {} daemon ecosystem.yaml",
+        ordinary.program.display()
+    );
+    if !Command::new("unshare")
+        .args(["-m", "sh", "-c", "mount -t proc -o hidepid=2 proc /proc"])
+        .status()
+        .unwrap()
+        .success()
+    {
+        eprintln!("SKIPPED, for no /proc can be mounted here");
+        return;
+    }
+    command.args(["-m", "sh", "-ec", &script]).current_dir(&stead.work);
+    let _foreground = stead.foreground_by(command);
+    until("it is up", || stead.instance("tree")["status"] == "online" && stead.work.join("left").exists());
+    let first = stead.instance("tree");
+    assert_eq!(first["processes"], 3, "{first:#}");
+    let left: i32 = std::fs::read_to_string(stead.work.join("left")).unwrap().trim().parse().unwrap();
+    std::fs::remove_file(stead.work.join("left")).unwrap();
+    signal(first["pid"].as_i64().unwrap() as i32, 9);
+    until("it is back", || stead.instance("tree")["pid"] != first["pid"] && stead.work.join("left").exists());
+    assert!(!is_alive(left), "what the last run left behind is gone");
+    assert!(finding(stead, "spawn").is_none());
+    stead.ok(["stop", "all"]);
+    assert_eq!(stead.processes().len(), 2, "keeper and daemon are left");
 }

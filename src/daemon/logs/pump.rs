@@ -1,6 +1,6 @@
 //! The thread that moves bytes, and how long it lets a busy pipe gather.
 
-use super::file::{Files, LogFile, Target};
+use super::file::{Files, LogFile, TRY_AGAIN, Target};
 use super::transform::Stamper;
 use crate::core::clock::Millis;
 use crate::core::database::LOCKED;
@@ -209,6 +209,9 @@ impl Work {
         for token in due {
             self.turn(token, now);
         }
+        for flow in self.streams.values().filter(|flow| flow.fails()) {
+            flow.look_again(&self.told);
+        }
         let ending: Vec<u64> =
             self.streams.iter().filter(|(_, flow)| flow.ending.is_some()).map(|(token, _)| *token).collect();
         for token in ending {
@@ -224,7 +227,8 @@ impl Work {
             State::Watched | State::Ended => None,
         });
         let endings = self.streams.values().filter_map(|flow| flow.ending.map(|ending| ending.by));
-        gathers.chain(endings).min().map(|at| at.saturating_sub(now))
+        let next = gathers.chain(endings).min().map(|at| at.saturating_sub(now));
+        if self.streams.values().any(Flow::fails) { Some(next.unwrap_or(TRY_AGAIN).min(TRY_AGAIN)) } else { next }
     }
 
     fn obey(&mut self, order: Order) {
@@ -472,6 +476,18 @@ impl Flow {
             let end = own.borrow().end(moved.min(LOOK_BACK));
             end.windows(LOCKED.len()).any(|words| words == LOCKED.as_bytes())
         })
+    }
+
+    fn fails(&self) -> bool {
+        self.own.iter().chain(&self.combined).any(|log| log.borrow().fails())
+    }
+
+    fn look_again(&self, told: &UnboundedSender<Told>) {
+        let heals = self.own.iter().chain(&self.combined).filter(|log| log.borrow_mut().look_again()).count() > 0;
+        if heals {
+            self.tell_losses(told);
+            self.tell_file(told);
+        }
     }
 
     fn tell_file(&self, told: &UnboundedSender<Told>) {
