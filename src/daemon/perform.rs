@@ -1313,6 +1313,7 @@ fn plan(spec: &Spec, words: &[String], env: &Env) -> Result<Plan, SpawnFailure> 
             gid: who.gid,
             groups: who.groups.clone(),
         }),
+        no_new_privileges: spec.no_new_privileges,
         umask: spec.umask,
         nice: spec.nice,
         limits: spec.limits.iter().map(|(resource, limit)| (*resource, *limit)).collect(),

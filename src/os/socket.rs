@@ -100,7 +100,7 @@ fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while let Some(head) = header.as_ref() {
             if (head.cmsg_level, head.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-                let bytes = (head.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                let bytes = head.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
                 let first = libc::CMSG_DATA(header).cast::<RawFd>();
                 let raw = (0..bytes / size_of::<RawFd>()).map(|at| first.add(at).read_unaligned());
                 fds.extend(raw.map(|fd| OwnedFd::from_raw_fd(fd)));

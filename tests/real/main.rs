@@ -20,6 +20,7 @@ mod probes;
 mod reader;
 mod recovery;
 mod reload;
+mod security;
 mod start_and_stop;
 mod text;
 mod verbs;

@@ -59,7 +59,7 @@ pub async fn run(context: Context, verb: Verb) -> Outcome {
         Verb::Scale(args) => scale::run(context, args).await,
         Verb::Reset(args) => reset::run(context, args).await,
         Verb::Signal(args) => signal::run(context, args).await,
-        Verb::Jlist => jlist::run(context).await,
+        Verb::Jlist(args) => jlist::run(context, &args).await,
         Verb::Check(args) => check::run(context, &args),
         Verb::Schema => schema::run(),
         Verb::Kill(wait) => kill::run(context, wait).await,

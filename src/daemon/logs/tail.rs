@@ -3,7 +3,8 @@
 use super::file::open;
 use crate::core::log_name::numbered;
 use crate::daemon::link::Mark;
-use crate::os::file::{briefly, is_full, is_shortage, read_only};
+use crate::os::file::{briefly, is_full, is_shortage, read_only, without_links};
+use crate::os::process;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -35,7 +36,8 @@ pub fn mark(path: &Path) -> io::Result<Mark> {
 }
 
 fn make_folder_of(path: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(path.parent().unwrap_or(path))
+    let path = if process::uid() == 0 { without_links(path)? } else { path.to_owned() };
+    std::fs::create_dir_all(path.parent().unwrap_or(&path))
 }
 
 /// The last `count` lines since `from`, oldest first. Where the file was rotated since, the older one is read as well.
