@@ -1,4 +1,4 @@
-//! Chooses the role: keeper, daemon, courier, or client.
+//! Chooses the role: keeper, daemon, courier, mirror, or client.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use stead::client::cli::{Cli, Command, DaemonArgs, LogFormat};
+use stead::client::cli::{AppLogs, Cli, Command, DaemonArgs, LogFormat};
 use stead::client::home::Home;
 use stead::core::command::Refusal;
 use stead::{client, daemon, keeper, os};
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let result = match role.as_deref().and_then(OsStr::to_str) {
         Some(os::role::KEEPER) => keep(arguments.next().is_some()),
         Some(os::role::COURIER) => carry(arguments.next()),
+        Some(os::role::MIRROR) => reflect(arguments.next(), arguments.next()),
         Some(os::role::DAEMON) => serve(&arguments.collect::<Vec<_>>()),
         _ => return command_line(),
     };
@@ -49,7 +50,7 @@ fn keep(anew: bool) -> io::Result<()> {
     let daemon_stderr = stderr.ok().map(Into::into);
     if anew {
         let lock = os::file::lock(&home.join("lock"), Duration::from_secs(10))?;
-        return keeper::run(keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr }, || {});
+        return keeper::run(keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr, manager: None }, || {});
     }
     let lock = File::from(os::process::inherited(os::role::LOCK_FD)?);
     // Closed with the first word: who started us reads to its end.
@@ -59,7 +60,7 @@ fn keep(anew: bool) -> io::Result<()> {
             let _ = pipe.write_all(word.as_bytes());
         }
     };
-    let start = keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr };
+    let start = keeper::Start { home, lock, daemon_args: Vec::new(), daemon_stderr, manager: None };
     let result = keeper::run(start, || say(os::role::READY));
     if let Err(error) = &result {
         say(&error.to_string());
@@ -87,14 +88,31 @@ fn foreground(cli: &Cli, arguments: &DaemonArgs) -> Result<(), Refusal> {
         daemon_args.push("--json".to_owned());
     }
     let begun = os::process::stderr().and_then(|stderr| {
-        let start = keeper::Start { home: home.path.clone(), lock, daemon_args, daemon_stderr: Some(stderr) };
+        let manager = os::notify::Manager::of_environment();
+        let start = keeper::Start { home: home.path.clone(), lock, daemon_args, daemon_stderr: Some(stderr), manager };
         keeper::run(start, || {
+            let mirror = mirror(&home, arguments.app_logs);
             if let Some(file) = &arguments.file {
                 start_file(&home.path, file);
             }
+            mirror
         })
     });
     begun.map_err(|error| Refusal::failed(format!("could not begin: {}", client::home::reason(&error))))
+}
+
+/// Copies what apps write to where we stand, before the first of them is started.
+fn mirror(home: &Home, how: AppLogs) -> Option<os::role::Mirror> {
+    if how == AppLogs::Off || (how == AppLogs::Auto && os::systemd::is_stdout_for_no_copy()) {
+        return None;
+    }
+    match os::role::Mirror::start(&home.path, &how.word(), &client::marks(home)) {
+        Ok(mirror) => Some(mirror),
+        Err(error) => {
+            eprintln!("error: what apps write is not shown here: {error}");
+            None
+        }
+    }
 }
 
 /// Says all that is wrong with a file, before anything of it is started.
@@ -137,6 +155,12 @@ fn serve(arguments: &[OsString]) -> io::Result<()> {
 fn carry(parent: Option<OsString>) -> io::Result<()> {
     let parent = parent.and_then(|pid| pid.to_str()?.parse().ok());
     daemon::carry(parent.ok_or_else(|| io::Error::other("no daemon is named"))?)
+}
+
+/// The mirror, a child of `stead daemon`.
+fn reflect(home: Option<OsString>, how: Option<OsString>) -> io::Result<()> {
+    let home = home.ok_or_else(|| io::Error::other("no home is named"))?;
+    client::mirror(Path::new(&home), &how.unwrap_or_default().to_string_lossy())
 }
 
 fn home_variable() -> io::Result<PathBuf> {

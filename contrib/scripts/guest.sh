@@ -5,10 +5,12 @@ set -euo pipefail
 
 usage() {
   cat <<END
-usage: contrib/scripts/guest.sh [--memory MB] [--user] [--disk FILE [--power-cut]] [--limit SECONDS] 'COMMANDS'
+usage: contrib/scripts/guest.sh [--memory MB] [--user | --systemd] [--disk FILE [--power-cut]] [--limit SECONDS] 'COMMANDS'
 
   --memory MB      the guest's RAM (512)
   --user           run as an ordinary user who owns the groups below user@1000.service, as systemd delegates them; else root
+  --systemd        systemd is the guest's init and runs COMMANDS as a service, root's; when they have ended, the guest is shut down by
+                   systemd. With --disk all that the guest writes outlives it, and the next boot finds it in its place
   --disk FILE      a file system at /disk that outlives the guest; made where there is no such file
   --power-cut      when COMMANDS have ended, what is not yet on the disk is lost, with all that still runs
   --limit SECONDS  the guest's life (60)
@@ -27,11 +29,12 @@ fail() {
   exit 125
 }
 
-memory=512 user=root disk= power_cut= limit=60
+memory=512 user=root systemd= disk= power_cut= limit=60
 while [ $# -gt 1 ]; do
   case $1 in
     --memory) memory=$2; shift 2 ;;
     --user) user=ordinary; shift ;;
+    --systemd) systemd=yes; shift ;;
     --disk) disk=$2; shift 2 ;;
     --power-cut) power_cut=yes; shift ;;
     --limit) limit=$2; shift 2 ;;
@@ -90,7 +93,7 @@ if [ -n "$disk" ]; then
 fi
 # A version manager's python3 is a script of many processes, which a guest runs slowly: the interpreter itself comes first.
 python=$(python3 -c 'import sys; print(sys.executable)' 2>/dev/null || true)
-printf '%s=%q\n' user "$user" disk "$disk" power_cut "$power_cut" stead "$(realpath "$stead")" python "$python" path "$PATH" \
+printf '%s=%q\n' user "$user" systemd "$systemd" disk "$disk" power_cut "$power_cut" stead "$(realpath "$stead")" python "$python" path "$PATH" \
   >"$dir/options"
 # The guest's RAM is a file without a name, in /dev/shm where there is room for it.
 ram=/dev/shm

@@ -36,8 +36,6 @@ impl Cli {
 const OTHER_WORDS: &[(&str, &str)] = &[
     ("monit", "`stead list` shows all apps, `stead logs -f` what they write"),
     ("dashboard", "`stead list` shows all apps, `stead logs -f` what they write"),
-    ("startup", "let systemd or an init script run `stead daemon`: what was up comes back by itself"),
-    ("unstartup", "stead has made no unit: what runs `stead daemon` is yours"),
     ("env", "`stead describe NAME --show-env`"),
     ("id", "`stead list` shows the ids"),
     ("pid", "`stead list --json` has the pids"),
@@ -125,6 +123,10 @@ pub enum Command {
     Ping(PingArgs),
     /// Run stead in the foreground, for systemd and containers
     Daemon(DaemonArgs),
+    /// Have systemd start stead at boot, and with it all that was wanted up
+    Startup(StartupArgs),
+    /// Take back what `startup` did
+    Unstartup(UnstartupArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
 }
@@ -493,6 +495,36 @@ pub struct DaemonArgs {
     /// How stead logs what it does
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
+    /// Whether what apps write comes out here too
+    #[arg(long, value_enum, default_value_t = AppLogs::Auto)]
+    pub app_logs: AppLogs,
+}
+
+/// What `stead daemon` copies to its own stdout and stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AppLogs {
+    /// As `named`; `off` where it would go to systemd's journal or /dev/null
+    Auto,
+    /// Each line with the app's name before it
+    Named,
+    /// Each line as the app wrote it
+    Raw,
+    /// Log files alone
+    Off,
+}
+
+impl AppLogs {
+    /// As it is typed.
+    #[must_use]
+    pub fn word(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// The opposite of [`AppLogs::word`].
+    #[must_use]
+    pub fn of(word: &str) -> Option<AppLogs> {
+        AppLogs::from_str(word, false).ok()
+    }
 }
 
 /// The form of stead's own log.
@@ -500,6 +532,47 @@ pub struct DaemonArgs {
 pub enum LogFormat {
     Human,
     Json,
+}
+
+/// `stead startup`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes a unit, stead.service: root's into /etc/systemd/system, a user's own into
+~/.config/systemd/user, where it starts at boot by `loginctl enable-linger`.
+docs/operations.md tells more.")]
+pub struct StartupArgs {
+    /// Start it now; a stead that runs already is stopped first, and its apps with it
+    #[arg(long, conflicts_with_all = ["print", "root"])]
+    pub now: bool,
+    /// Only print the unit
+    #[arg(long, visible_alias = "dry-run")]
+    pub print: bool,
+    /// Write over a unit of that name that is not of stead's making
+    #[arg(long, short)]
+    pub force: bool,
+    #[command(flatten)]
+    pub place: UnitPlace,
+}
+
+/// `stead unstartup`.
+#[derive(Debug, Args)]
+pub struct UnstartupArgs {
+    /// Stop it now, and its apps with it
+    #[arg(long, conflicts_with = "root")]
+    pub now: bool,
+    #[command(flatten)]
+    pub place: UnitPlace,
+}
+
+/// Where a unit stands.
+#[derive(Debug, Args)]
+pub struct UnitPlace {
+    /// Root's own user manager instead of the system's
+    #[arg(long, conflicts_with = "root")]
+    pub user: bool,
+    /// Write below this folder, the root of an image, and ask no running systemd
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 /// `stead completions`.

@@ -134,6 +134,13 @@ impl Home {
         std::fs::read_to_string(self.path.join("lock")).ok()?.trim().parse().ok()
     }
 
+    /// What is wanted, as the file says; nothing where it cannot be read.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        let bytes = std::fs::read(self.path.join("state.json")).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
     /// Where else an app of that name may be: `not here, but …`.
     #[must_use]
     pub fn elsewhere(&self, target: &str) -> Option<String> {

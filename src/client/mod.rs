@@ -10,11 +10,14 @@ pub mod home;
 mod progress;
 pub mod render;
 mod tail;
+mod unit;
 
 use crate::core::command::{Refusal, RefusalKind};
 use connect::Daemon;
 use home::Home;
 use render::screen::{self, Screen};
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// What every verb is given.
@@ -40,6 +43,29 @@ pub fn run(cli: cli::Cli) -> ExitCode {
             screen::complain(&errors, &refusal);
             ExitCode::from(exit_status(refusal.kind))
         }
+    }
+}
+
+/// Where all logs of a home end by now, for [`mirror`].
+#[must_use]
+pub fn marks(home: &Home) -> String {
+    commands::mirror::marks(home)
+}
+
+/// The mirror's role: copies what apps write to stdout and stderr, until stdin ends.
+///
+/// # Errors
+/// Of writing, and where it cannot begin.
+pub fn mirror(home: &Path, how: &str) -> io::Result<()> {
+    let home = Home::find(Some(home)).map_err(|refusal| io::Error::other(refusal.error))?;
+    let daemon = Daemon { home, starts: false };
+    let context = Context { daemon, screen: Screen::stdout(true), errors: Screen::stderr(true) };
+    let how = cli::AppLogs::of(how).unwrap_or(cli::AppLogs::Named);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(commands::mirror::run(&context, how)) {
+        // Who has gone away wants no more.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        ended => ended,
     }
 }
 

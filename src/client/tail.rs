@@ -177,6 +177,37 @@ impl Follow {
         Follow { path: path.to_owned(), file: None, position: 0, unfinished: Vec::new(), looks: 0 }
     }
 
+    /// From a place on, of the file with this inode, wherever rotation has moved it; where there is none, from the first byte on.
+    #[must_use]
+    pub fn after(path: &Path, ino: u64, position: u64) -> Follow {
+        let is_it = |file: &Rc<File>| file.metadata().is_ok_and(|meta| meta.ino() == ino && meta.len() >= position);
+        let names = std::iter::once(path.to_owned()).chain((1..).map(|number| numbered(path, number)));
+        let file = names.map_while(|path| open(&path)).find(is_it);
+        let position = if file.is_some() { position } else { 0 };
+        Follow { file, position, ..Follow::new(path) }
+    }
+
+    /// What was written since then (milliseconds since 1970), as the log's index says; where that has nothing to say, what comes from now on.
+    #[must_use]
+    pub fn since(path: &Path, then: i64) -> Follow {
+        let Some(file) = open(path) else { return Follow::new(path) };
+        let times = Times::of(path, &file);
+        let position = match times.entries.iter().find(|(_, at)| *at >= then) {
+            Some((offset, _)) => *offset,
+            None => file.metadata().map_or(0, |meta| meta.len()),
+        };
+        Follow { file: Some(file), position, ..Follow::new(path) }
+    }
+
+    /// As [`Follow::look`], for the last time: an unfinished line is handed on too.
+    ///
+    /// # Errors
+    /// Those of `line`.
+    pub fn end(&mut self, line: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        self.look(line)?;
+        self.finish(line)
+    }
+
     /// Hands on every line that has come since the last look.
     ///
     /// # Errors
@@ -352,6 +383,38 @@ mod tests {
         append(&path, "prompt> ");
         let seen: Vec<String> = (0..LOOKS_AT_UNFINISHED + 1).flat_map(|_| look(&mut follow)).collect();
         assert_eq!(seen, ["prompt> "]);
+    }
+
+    #[test]
+    fn what_comes_after_a_place_is_found_wherever_the_file_was_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        append(&path, "old\n");
+        let meta = std::fs::metadata(&path).unwrap();
+        append(&path, "1\n");
+        std::fs::rename(&path, numbered(&path, 1)).unwrap();
+        append(&path, "2\nunfinished");
+        let mut seen = Vec::new();
+        let mut line = |bytes: &[u8]| {
+            seen.push(String::from_utf8_lossy(bytes).into_owned());
+            Ok(())
+        };
+        Follow::after(&path, meta.ino(), meta.len()).end(&mut line).unwrap();
+        assert_eq!(seen, ["1", "2", "unfinished"]);
+        assert_eq!(look(&mut Follow::after(&path, 1, 4)), ["2"], "another file is new from its first byte on");
+    }
+
+    #[test]
+    fn the_index_says_what_is_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        append(&path, "one\ntwo\nthree\n");
+        std::fs::write(folder.path().join("a.log.idx"), "0 1000\n8 3000\n").unwrap();
+        assert_eq!(look(&mut Follow::since(&path, 2000)), ["three"]);
+        let mut follow = Follow::since(&path, 4000);
+        append(&path, "four\n");
+        assert_eq!(look(&mut follow), ["four"]);
+        assert_eq!(look(&mut Follow::since(&folder.path().join("none"), 0)), Vec::<String>::new());
     }
 
     #[test]

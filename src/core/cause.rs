@@ -56,7 +56,7 @@ pub fn verdict(spec: &Spec, run: &Run, why: Option<&Why>, exit: &Exit, facts: &F
         let summary = format!(
             "{}{}{}{}",
             act(why.cause),
-            on(why),
+            on(run, why),
             why.actor.as_ref().map(|actor| format!(" by {}", who(actor))).unwrap_or_default(),
             if was_deaf(spec, exit.status) { deaf(spec) } else { String::new() }
         );
@@ -364,9 +364,12 @@ pub fn is_planned(cause: Cause) -> bool {
 }
 
 /// What it was done on.
-fn on(why: &Why) -> String {
+fn on(run: &Run, why: &Why) -> String {
     match &why.grounds {
         Some(Grounds::WatchPath(path)) => format!(": {path}"),
+        None if why.cause == Cause::StartTimeout => {
+            format!(" (no READY=1 within listen_timeout {})", run.spec.readiness.listen_timeout)
+        }
         Some(Grounds::Probe(_)) | None => String::new(),
     }
 }

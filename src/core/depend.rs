@@ -2,7 +2,7 @@
 //! needs is there, and what it needs is ended when the dependent is gone.
 
 use super::action::Action;
-use super::clock::Now;
+use super::clock::{Millis, Now};
 use super::command::{Change, ChangeKind, Refusal, RefusalKind};
 use super::event::Why;
 use super::fleet::Fleet;
@@ -280,6 +280,26 @@ fn ending(want: Want, why: Why, end: bool) -> Input {
         Want::Down => Input::Down { why, gone: false },
         Want::Gone => Input::Down { why, gone: true },
     }
+}
+
+/// The longest that it may take until all of these have stopped: twice its `kill_timeout` each, for what a main process leaves behind
+/// has as long again; one after the other where they depend on each other.
+#[must_use]
+pub fn longest_stop<'s>(specs: impl IntoIterator<Item = &'s Spec>) -> Millis {
+    let specs: BTreeMap<&AppName, &Spec> = specs.into_iter().map(|spec| (&spec.name, spec)).collect();
+    let mut ends: BTreeMap<&AppName, u64> = BTreeMap::new();
+    // No chain is longer than there are apps.
+    for _ in 0..specs.len() {
+        let before = ends.clone();
+        for (name, spec) in &specs {
+            let needed = spec.depends_on.keys().filter_map(|need| before.get(need)).max().copied();
+            ends.insert(name, (spec.stop.kill_timeout.0.saturating_mul(2)).saturating_add(needed.unwrap_or(0)));
+        }
+        if ends == before {
+            break;
+        }
+    }
+    Millis(ends.into_values().max().unwrap_or(0))
 }
 
 /// A circle of dependencies in full: `a → b → a`.

@@ -512,10 +512,6 @@ impl Instance {
                     .map(|one| signature::signature(&one.kind, &one.message));
                 let relieved = run.part == Part::Predecessor && verdict.cause == Cause::Reload;
                 let (actor, grounds) = why.map_or((None, None), |why| (why.actor, why.grounds));
-                if verdict.cause == Cause::StartTimeout {
-                    let limit = run.spec.readiness.listen_timeout;
-                    verdict.summary.push_str(&format!(" (no READY=1 within listen_timeout {limit})"));
-                }
                 if let (Cause::HealthCheck, Some(Grounds::Probe(answers))) = (verdict.cause, &grounds) {
                     verdict.summary.push_str(&probe::last_words(answers).unwrap_or_default());
                 }
@@ -607,7 +603,7 @@ impl Instance {
                 Phase::Ending { run, pid, exit, left, intent, kill_at, again }
             }
             (Phase::Readying { run, pid, until: Some(until) }, Input::Due) if now.mono >= until => {
-                self.stop(now, run, pid, Why::asked(Cause::StartTimeout, None), out)
+                self.end_ill(now, spec, run, pid, Why::asked(Cause::StartTimeout, None), out)
             }
             (Phase::Readying { mut run, pid, until }, Input::Due) => {
                 ask(now, spec, &mut run, out);
@@ -902,7 +898,7 @@ impl Instance {
                 let check = spec.readiness.health_check.as_ref();
                 let answers = run.health.as_ref().zip(check).map(|(health, check)| health.evidence(check));
                 let why = Why { grounds: answers.map(Grounds::Probe), ..Why::asked(Cause::HealthCheck, None) };
-                self.stop(now, run, pid, why, out)
+                self.end_ill(now, spec, run, pid, why, out)
             }
             Finding::Proven if !online => {
                 run.reached = Reached::Online;

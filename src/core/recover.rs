@@ -13,7 +13,7 @@ use super::instance::{HEARING, Input, Instance, Part, Phase, Run, SCHEDULED, Wan
 use super::name::{self, AppName, Id, RunId, Ticket};
 use super::notify::Notifier;
 use super::record::{Cause, Next, NextAction, SpawnFailure};
-use super::reload::Beside;
+use super::reload::{Beside, leaves};
 use super::spec::{Env, Policy, Spec};
 use super::wait::{Goal, Wait};
 use serde::{Deserialize, Serialize};
@@ -496,7 +496,7 @@ impl Instance {
                 self.answer(now, &spec, phase, Input::SpawnFailed { failure, holder: None }, out)
             }
             HeldState::Live => match (held.note.intent, unwanted) {
-                (Some(intent), None) if run.part == Part::Predecessor && intent.sent == Sent::Nothing => {
+                (Some(intent), None) if leaves(&run.part, intent.why.cause) && intent.sent == Sent::Nothing => {
                     self.send_reload_signal(now, &spec, run, pid, intent, out)
                 }
                 (Some(intent), _) if intent.sent == Sent::Nothing => self.send(now, run, pid, intent, out),

@@ -165,7 +165,16 @@ impl Instance {
         self.beside = old.run().is_some().then(|| Beside::Living(Box::new(old)));
     }
 
-    /// Ends the old run of a reload.
+    /// Ends a run that did not come up, or does not answer any more.
+    pub(super) fn end_ill(&self, now: Now, spec: &Spec, run: Run, pid: i32, why: Why, out: &mut Vec<Action>) -> Phase {
+        if leaves(&run.part, why.cause) {
+            self.relieve(now, spec, run, pid, why, out)
+        } else {
+            self.stop(now, run, pid, why, out)
+        }
+    }
+
+    /// Ends a run of a reload that [leaves] its sockets to the other.
     pub(super) fn relieve(&self, now: Now, spec: &Spec, run: Run, pid: i32, why: Why, out: &mut Vec<Action>) -> Phase {
         if spec.reload.reload_timeout == Millis(0) {
             return self.stop(now, run, pid, why, out);
@@ -193,10 +202,10 @@ impl Instance {
         Phase::Stopping { run, pid, intent }
     }
 
-    /// Says so where the old run of a reload took longer than it may.
+    /// Says so where a run that leaves took longer than it may.
     pub(super) fn patience_ended(&self, spec: &Spec, run: &Run, intent: &Intent, exit: &Exit) -> Option<String> {
         let reload = &spec.reload;
-        let relieved = run.part == Part::Predecessor && intent.why.cause == Cause::Reload;
+        let relieved = leaves(&run.part, intent.why.cause);
         let late = reload.reload_timeout > Millis(0) && exit.at.mono - intent.since >= reload.reload_timeout;
         let said = format!("; {} did not end it within reload_timeout {}", reload.reload_signal, reload.reload_timeout);
         (relieved && late).then_some(said)
@@ -223,6 +232,16 @@ impl Instance {
         if phase.run().is_some() {
             self.beside = Some(Beside::Living(Box::new(phase)));
         }
+    }
+}
+
+/// Does a run that ends for this cause leave connections to the other that it shares its sockets with? It may have accepted some
+/// already, the successor that was never ready too: it ends what it has begun.
+pub(super) fn leaves(part: &Part, cause: Cause) -> bool {
+    match part {
+        Part::Main => false,
+        Part::Successor { .. } => matches!(cause, Cause::StartTimeout | Cause::HealthCheck),
+        Part::Predecessor => cause == Cause::Reload,
     }
 }
 

@@ -182,6 +182,11 @@ fn reload(one: &Instance) -> Option<String> {
             let shown = format!("{}#{}", one.name, run.seq);
             Some(match &run.part {
                 Part::Predecessor => format!("reloaded; {shown} ends what it has begun"),
+                Part::Main | Part::Successor { .. }
+                    if matches!(**phase, Phase::Stopping { .. } | Phase::Ending { .. }) =>
+                {
+                    format!("{shown}, which was to replace it, is given up")
+                }
                 Part::Main | Part::Successor { .. } => format!("is being reloaded; {shown} starts beside it"),
             })
         }

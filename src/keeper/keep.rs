@@ -8,6 +8,7 @@ use crate::core::event::{ExitStatus, Usage};
 use crate::core::name::RunId;
 use crate::core::spec::Signal;
 use crate::os::cgroup::site::Site;
+use crate::os::notify::Manager;
 use crate::os::process::{self, Snapshot};
 use crate::os::signal::Came;
 use crate::os::spawn::{self, Plan, Stage, Stdio};
@@ -28,6 +29,10 @@ const UNATTENDED: Millis = Millis(5_000);
 /// Told to end, and no daemon to do it in an orderly way: after this long the keeper ends everything itself.
 const PATIENCE: Millis = Millis(15_000);
 
+/// A second signal to end means at once. One that comes sooner than this is the first one's echo: timeout(1) signals its child, then its
+/// whole group.
+const ECHO: Millis = Millis(500);
+
 /// Deaths of orphans that are remembered for a daemon that is away.
 const MOST_ORPHANS: usize = 256;
 
@@ -41,6 +46,8 @@ pub struct Start {
     pub daemon_args: Vec<String>,
     /// The daemon's stderr; `None`: nowhere.
     pub daemon_stderr: Option<OwnedFd>,
+    /// Who runs us as a service and is told how we are.
+    pub manager: Option<Manager>,
 }
 
 struct Keeper {
@@ -62,6 +69,9 @@ struct Keeper {
     told_to_end: Option<(Came, Mono)>,
     boot_id: String,
     site: Site,
+    manager: Option<Manager>,
+    /// The manager has been told that we serve.
+    told_ready: bool,
     _lock: File,
 }
 
@@ -77,11 +87,12 @@ enum Greeting {
     },
 }
 
-/// Keeps until the daemon says goodbye. `ready` is called once clients can connect.
+/// Keeps until the daemon says goodbye. `ready` is called once clients can connect, and before the first daemon; what it returns is dropped
+/// when all apps have ended, and before the groups are removed.
 ///
 /// # Errors
 /// Where the keeper cannot even begin: the socket cannot be bound, no signals can be watched.
-pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
+pub fn run<T>(mut start: Start, ready: impl FnOnce() -> T) -> io::Result<()> {
     process::become_subreaper()?;
     process::protect_from_oom();
     let _ = sign(&mut start.lock);
@@ -106,11 +117,14 @@ pub fn run(mut start: Start, ready: impl FnOnce()) -> io::Result<()> {
         told_to_end: None,
         boot_id: process::boot_id(),
         site,
+        manager: start.manager,
+        told_ready: false,
         home: start.home,
         _lock: start.lock,
     };
-    ready();
+    let beside = ready();
     keeper.keep(&signals);
+    drop(beside);
     let _ = std::fs::remove_file(keeper.home.join("stead.sock"));
     keeper.site.close(&keeper.home);
     Ok(())
@@ -187,7 +201,15 @@ impl Keeper {
             return;
         }
         if came.signal != libc::SIGHUP {
-            self.told_to_end.get_or_insert((came, clock::now().mono));
+            let now = clock::now().mono;
+            match self.told_to_end {
+                Some((_, at)) if now - at < ECHO => return,
+                Some(_) => {}
+                None => {
+                    self.told_to_end = Some((came, now));
+                    self.tell_manager("STOPPING=1\nSTATUS=stops all apps");
+                }
+            }
         }
         if !self.came.iter().any(|waits| waits.signal == came.signal) {
             self.came.push_back(came);
@@ -343,9 +365,23 @@ impl Keeper {
             FromDaemon::Unhold { name } => {
                 self.held.remove(&name);
             }
-            FromDaemon::Beat => self.attendant.beat(clock::now()),
-            FromDaemon::Bye => self.attendant.said_bye(),
+            FromDaemon::Beat => {
+                self.attendant.beat(clock::now());
+                // A service is ready when its daemon serves, and alive while the daemon is: that is what the watchdog asks for.
+                let ready = !std::mem::replace(&mut self.told_ready, true);
+                self.tell_manager(if ready { "READY=1\nWATCHDOG=1\nSTATUS=serves" } else { "WATCHDOG=1" });
+            }
+            FromDaemon::Bye => {
+                self.attendant.said_bye();
+                self.tell_manager("STOPPING=1\nSTATUS=all apps have ended");
+            }
             FromDaemon::Unknown => {}
+        }
+    }
+
+    fn tell_manager(&self, lines: &str) {
+        if let Some(manager) = &self.manager {
+            manager.tell(lines);
         }
     }
 

@@ -17,6 +17,7 @@ pub mod signal;
 pub mod socket;
 pub mod spawn;
 pub mod strings;
+pub mod systemd;
 pub mod terminal;
 pub mod user;
 pub mod wait;

@@ -1,12 +1,17 @@
-//! The socket on which apps say `READY=1`, as sd_notify(3) does: datagrams on an abstract Unix socket, each with its sender.
+//! sd_notify(3) on both its sides: the socket on which apps say `READY=1` (datagrams on an abstract Unix socket, each with its sender), and
+//! the one on which the manager that runs stead hears the same of us.
 
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
     self, AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, sockopt,
 };
+use std::ffi::OsStr;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// The longest datagram that is read.
 const LONGEST: usize = 4 << 10;
@@ -78,11 +83,47 @@ pub fn receive(socket: &OwnedFd) -> io::Result<Said> {
     }
 }
 
+/// The variables by which a service manager says how it wants to hear of us. They are meant for one process, not for what it starts.
+#[must_use]
+pub fn is_of_the_manager(variable: &str) -> bool {
+    variable == "NOTIFY_SOCKET" || variable.starts_with("WATCHDOG_")
+}
+
+/// Who runs stead as a service, and wants to be told how it is: systemd, or whoever sets `$NOTIFY_SOCKET`.
+#[derive(Debug)]
+pub struct Manager {
+    socket: UnixDatagram,
+    address: SocketAddr,
+}
+
+impl Manager {
+    /// By this process' `$NOTIFY_SOCKET`. `None`: nobody wants to know, or it names what is no Unix socket (`vsock:`).
+    #[must_use]
+    pub fn of_environment() -> Option<Manager> {
+        Manager::at(&std::env::var_os("NOTIFY_SOCKET")?)
+    }
+
+    /// `/a/path`, or `@name` for an abstract one.
+    fn at(name: &OsStr) -> Option<Manager> {
+        let address = match name.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+            [b'/', ..] => SocketAddr::from_pathname(name),
+            _ => return None,
+        };
+        let socket = UnixDatagram::unbound().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        Some(Manager { socket, address: address.ok()? })
+    }
+
+    /// Says lines of `KEY=VALUE`. It never waits: who does not read does not hear.
+    pub fn tell(&self, lines: &str) {
+        let _ = self.socket.send_to_addr(lines.as_bytes(), &self.address);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
 
     #[test]
     fn what_is_said_comes_with_its_sender_and_is_bounded() {
@@ -96,5 +137,21 @@ mod tests {
         assert_eq!((said.pid, said.text.as_str()), (std::process::id() as i32, "STATUS=up\nREADY=1"));
         assert_eq!(receive(&ours).unwrap().text.chars().count(), LONGEST);
         assert_eq!(receive(&ours).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_manager_is_told_by_a_path_or_an_abstract_name_and_never_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let bound = UnixDatagram::bind(&path).unwrap();
+        let ours = bind().unwrap();
+        for (at, hears) in [(path.to_str().unwrap(), &OwnedFd::from(bound)), (&name(&ours).unwrap(), &ours)] {
+            let manager = Manager::at(OsStr::new(at)).unwrap();
+            manager.tell("READY=1\nSTATUS=up");
+            assert_eq!(receive(hears).unwrap().text, "READY=1\nSTATUS=up", "{at}");
+            (0..10_000).for_each(|_| manager.tell("WATCHDOG=1"));
+        }
+        assert!(Manager::at(OsStr::new("vsock:2:9999")).is_none());
+        assert!(Manager::at(OsStr::new("")).is_none());
     }
 }

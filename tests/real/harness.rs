@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fmt::Debug;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -172,8 +172,9 @@ impl Stead {
     /// Waits until `name` has this status; returns the list's element.
     pub fn until_status(&self, name: &str, status: &str) -> Value {
         eventually(&format!("{name} is {status}"), || {
-            let one = self.instance(name);
-            if one["status"] == status { Ok(one) } else { Err(format!("{one:#}\n{}", self.own_log())) }
+            let all = self.json(["list", "--json"]);
+            let found = all.as_array().unwrap().iter().find(|one| one["name"] == name && one["status"] == status);
+            found.cloned().ok_or_else(|| format!("{all:#}\n{}", self.own_log()))
         })
     }
 
@@ -258,6 +259,10 @@ pub fn begun(mut command: Command) -> Running {
 }
 
 impl Running {
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
     /// Waits until it holds a socket: a client that has come to the daemon's door.
     pub fn until_connected(&self) {
         let fds = format!("/proc/{}/fd", self.child.id());
@@ -408,7 +413,7 @@ pub fn children(pid: i32) -> Vec<i32> {
 
 /// The daemon of a keeper as the kernel sees it, also one that does not answer yet.
 pub fn daemon_of(keeper: i32) -> Option<i32> {
-    children(keeper).into_iter().find(|pid| is_alive(*pid) && variable(*pid, "STEAD_RUN").is_none())
+    children(keeper).into_iter().find(|pid| is_alive(*pid) && command_line(*pid).starts_with("stead daemon-worker "))
 }
 
 /// Stops a process by SIGSTOP, and waits until it stands still.
@@ -429,6 +434,16 @@ pub fn variable(pid: i32, name: &str) -> Option<String> {
     let mark = format!("{name}=");
     let mut entries = environ.split(|byte| *byte == 0).map(String::from_utf8_lossy);
     entries.find_map(|entry| entry.strip_prefix(&mark).map(str::to_owned))
+}
+
+/// Is there such a program, as some tests need? If not, says aloud what is not tested.
+pub fn has_program(name: &str, what: &str) -> bool {
+    let found = Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        // Past the capture of a test's output, which is shown of failed tests only.
+        let _ = writeln!(std::io::stderr(), "SKIPPED, for there is no {name}: {what}");
+    }
+    found
 }
 
 /// Are we root, as some tests need? If not, says aloud what is not tested.

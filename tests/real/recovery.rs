@@ -117,7 +117,12 @@ fn many_kills_in_a_row_cost_no_line() {
             1 => eventually("a new daemon", || daemon_of(keeper).ok_or("none".into())),
             _ => {
                 let daemon = eventually("a new daemon", || daemon_of(keeper).ok_or("none".into()));
-                until("it has its pump", || std::fs::read_dir(format!("/proc/{daemon}/task")).unwrap().count() > 1);
+                eventually("it has its pump", || {
+                    let threads = std::fs::read_dir(format!("/proc/{daemon}/task")).unwrap().count();
+                    let seen =
+                        |file: &str| std::fs::read_to_string(format!("/proc/{daemon}/{file}")).unwrap_or_default();
+                    if threads > 1 { Ok(()) } else { Err(seen("stack") + &seen("status")) }
+                });
                 daemon
             }
         };

@@ -1,6 +1,6 @@
 //! A reload over the sockets that stead holds: no request is lost, whatever the new run does.
 
-use crate::harness::{LIMIT, Stead, children, eventually, is_alive, signal, until};
+use crate::harness::{LIMIT, Stead, children, eventually, freeze, is_alive, signal, until};
 use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -46,6 +46,8 @@ while not told:
     server.handle_request()
 server.server_close()
 "#;
+
+const CONT: i32 = 18;
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -196,7 +198,7 @@ fn killed_with_a_queue(stead: &Stead, port: u16, quiet: &RwLock<()>) {
     let _nobody_asks = quiet.write().unwrap();
     let master = stead.pid("web");
     let tree: Vec<i32> = [vec![master], children(master)].concat();
-    tree.iter().for_each(|pid| crate::harness::freeze(*pid));
+    tree.iter().for_each(|pid| freeze(*pid));
     let waiting: Vec<TcpStream> = (0..20).map(|_| ask(port, "/healthz").unwrap()).collect();
     signal(master, 9);
     for stream in waiting {
@@ -356,17 +358,44 @@ fn instances_are_reloaded_one_after_another_and_one_that_fails_spares_the_rest()
     }
 }
 
-#[test]
-fn ready_proves_a_new_run_at_once_and_one_that_does_not_say_so_is_ended() {
+/// Says that it is ready unless there is a file `mute`; accepts in any case.
+fn says_ready() -> String {
     let ready = "
 if not os.path.exists('mute'):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as says:
         says.connect(os.environ['NOTIFY_SOCKET'].replace('@', '\\0', 1))
         says.send(b'READY=1')
 while not told";
+    SERVER.replace("\nwhile not told", ready)
+}
+
+#[test]
+fn a_new_run_that_is_given_up_answers_what_it_has_accepted() {
     let stead = Stead::new();
     let port = free_port();
-    stead.file("server.py", &SERVER.replace("\nwhile not told", ready));
+    stead.file("server.py", &says_ready());
+    stead.start(&web(port, "wait_ready: true, listen_timeout: 3s"));
+    let old = stead.pid("web");
+    stead.file("mute", "");
+    let reload = stead.begin(["reload", "web"]);
+    until("the new run is there", || stead.describe("web")["note"] == "is being reloaded; web#2 starts beside it");
+    freeze(old);
+    let slow = ask(port, "/slow").unwrap();
+    until("the new run is at work", || stead.work.join("begun").exists());
+    signal(old, CONT);
+    until("the new run is given up", || stead.own_log().contains("signals run=\"web#2\" signal=SIGTERM to=Main"));
+    stead.file("go", "");
+    assert_eq!(answer(slow), Ok("web#2".into()));
+    let said = reload.end();
+    assert!(said.status == Some(1) && said.stderr.contains("web#1 runs on"), "{said:?}");
+    assert_eq!((stead.pid("web"), get(port, "/")), (old, Ok("web#1".into())));
+}
+
+#[test]
+fn ready_proves_a_new_run_at_once_and_one_that_does_not_say_so_is_ended() {
+    let stead = Stead::new();
+    let port = free_port();
+    stead.file("server.py", &says_ready());
     stead.start(&web(port, "min_uptime: 60s, wait_ready: true, listen_timeout: 15s"));
     let clients = Clients::begin(port, "/", 2);
     stead.ok(["reload", "web"]);

@@ -340,7 +340,8 @@ impl Laws {
         if !life.heard_of_end && intent.is_none() {
             broken("Note before the first signal of a stop", &detail, story);
         }
-        let leave = life.relieved && to == To::Main && signal == life.spec.reload.reload_signal;
+        let leave =
+            (life.relieved || kept.note.reload.is_some()) && to == To::Main && signal == life.spec.reload.reload_signal;
         if leave && life.asked_to_leave.is_none() && life.told.is_none() {
             life.asked_to_leave = Some(now.mono);
             return;

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 pub struct Guest {
     memory_mb: u32,
     delegated: bool,
+    systemd: bool,
     disk: Option<PathBuf>,
     power_cut: bool,
     limit_s: u32,
@@ -40,6 +41,7 @@ impl Guest {
         Some(Guest {
             memory_mb: 256,
             delegated: false,
+            systemd: false,
             disk: None,
             power_cut: false,
             limit_s: 120,
@@ -51,6 +53,18 @@ impl Guest {
     pub fn delegated(mut self) -> Guest {
         self.delegated = true;
         self
+    }
+
+    /// systemd is the guest's init, and ends it in an orderly way. `None` where this machine has no systemd to boot: the test is skipped, and
+    /// says so. With a disk, all that the guest writes is there at the next boot.
+    pub fn systemd(mut self) -> Option<Guest> {
+        if !Path::new("/lib/systemd/systemd").exists() {
+            let name = std::thread::current().name().unwrap_or("a test").to_owned();
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: there is no /lib/systemd/systemd (Debian: systemd)");
+            return None;
+        }
+        self.systemd = true;
+        Some(self)
     }
 
     pub fn memory_mb(mut self, megabytes: u32) -> Guest {
@@ -93,6 +107,9 @@ impl Guest {
         command.args(["--memory", &self.memory_mb.to_string(), "--limit", &self.limit_s.to_string()]);
         if self.delegated {
             command.arg("--user");
+        }
+        if self.systemd {
+            command.arg("--systemd");
         }
         if let Some(disk) = &self.disk {
             command.arg("--disk").arg(disk);

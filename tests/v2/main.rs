@@ -8,3 +8,4 @@ mod machine;
 mod memory;
 mod reboot;
 mod scope;
+mod service;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 /// Between two looks at the files.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Looks at the files between two questions whether there are more of them.
 const LOOKS_BEFORE_ASKING: u32 = 25;
@@ -30,10 +30,10 @@ const WIDEST_NAME: usize = 28;
 
 /// A file and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Source {
-    name: String,
-    is_err: bool,
-    path: PathBuf,
+pub(super) struct Source {
+    pub name: String,
+    pub is_err: bool,
+    pub path: PathBuf,
 }
 
 pub async fn run(context: &Context, args: &LogsArgs) -> Outcome {
@@ -153,7 +153,7 @@ impl Ends {
 }
 
 /// The files of all targets, those of one app side by side, each file once.
-async fn find(context: &Context, args: &LogsArgs) -> Result<Vec<Source>, Refusal> {
+pub(super) async fn find(context: &Context, args: &LogsArgs) -> Result<Vec<Source>, Refusal> {
     let daemon = Daemon { home: context.daemon.home.clone(), starts: false };
     let mut sources: Vec<Source> = Vec::new();
     for target in or_all(args.targets.clone()) {
@@ -191,7 +191,7 @@ fn of_instance(one: &Description) -> Vec<Source> {
 }
 
 /// `NAME.out.log` and `NAME.err.log`; an app's instances are called `NAME-0`, `NAME-1` …
-fn of_home(logs: &Path, target: &str) -> Vec<Source> {
+pub(super) fn of_home(logs: &Path, target: &str) -> Vec<Source> {
     let entries = std::fs::read_dir(logs).into_iter().flatten().flatten();
     let mut sources: Vec<Source> = entries
         .filter_map(|entry| {

@@ -11,6 +11,7 @@ mod jlist;
 mod kill;
 mod list;
 mod logs;
+pub mod mirror;
 mod notify;
 mod ping;
 mod reload;
@@ -22,6 +23,7 @@ mod scale;
 mod schema;
 mod signal;
 mod start;
+mod startup;
 mod stop;
 mod trend;
 mod why;
@@ -64,6 +66,8 @@ pub async fn run(context: Context, verb: Verb) -> Outcome {
         Verb::Schema => schema::run(),
         Verb::Kill(wait) => kill::run(context, wait).await,
         Verb::Ping(args) => ping::run(context, &args).await,
+        Verb::Startup(args) => startup::run(context, &args).await,
+        Verb::Unstartup(args) => startup::undo(context, &args).await,
         Verb::Completions(args) => completions::run(&args),
         Verb::Daemon(_) => Err(usage("`stead daemon` is a role of its own")),
     }
