@@ -55,11 +55,18 @@ const LATELY: Millis = Millis(3_600_000);
 
 impl Output {
     /// # Errors
-    /// Where the pump cannot be started.
+    /// Where something else than a folder stands in its place, or the pump cannot be started.
     pub fn start(home: &Path, told: UnboundedSender<Told>) -> io::Result<Output> {
         let folder = home.join("logs");
-        if let Err(error) = file::private_folder(&folder) {
-            tracing::error!(%error, path = %folder.display(), "the folder of the logs cannot be made");
+        match file::private_folder(&folder) {
+            Err(error) if file::is_full(&error) || file::is_shortage(&error) => {
+                tracing::error!(%error, path = %folder.display(), "the folder of the logs cannot be made");
+            }
+            Err(error) => {
+                let what = format!("could not make the folder {}: {error}", folder.display());
+                return Err(io::Error::new(error.kind(), what));
+            }
+            Ok(()) => {}
         }
         Ok(Output {
             home: home.to_owned(),

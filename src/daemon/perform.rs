@@ -353,8 +353,13 @@ impl Daemon {
 
     fn find_leaf(&mut self, run: RunId, envelope: &Envelope) {
         let name = leaf::name(&envelope.core.instance, run.0);
-        let leaf = self.site.serves().then(|| Leaf::found(&self.site, &name));
-        if let Some(leaf) = leaf.filter(Leaf::exists) {
+        let leaf = self.site.serves().then(|| Leaf::found(&self.site, &name)).filter(Leaf::exists);
+        // One that could not be joined when the run was spawned has nobody in it, and signals would reach nobody.
+        let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
+        let lives = pid.and_then(process::Stat::read).is_some_and(|stat| stat.state != 'Z');
+        let is_outside =
+            |leaf: &Leaf| lives && leaf.members().is_some_and(|all| !pid.is_some_and(|pid| all.contains(&pid)));
+        if let Some(leaf) = leaf.filter(|leaf| !is_outside(leaf)) {
             self.leaves.insert(run, leaf);
         }
     }
@@ -840,9 +845,10 @@ impl Daemon {
         });
         joined.unwrap_or_else(|error| {
             tracing::error!(%error, run = order.note.instance, "no group for this run: its memory is polled");
-            if let Some(leaf) = self.leaves.remove(&run) {
-                self.leftovers.push(leaf);
-            }
+            // At once: who comes next must not take it for the run's.
+            self.leaves.remove(&run);
+            let begun = Leaf::found(&self.site, &leaf::name(&order.note.instance, run.0));
+            self.leftovers.extend(Some(begun).filter(|leaf| leaf.exists() && !leaf.remove()));
             Join::default()
         })
     }

@@ -356,7 +356,10 @@ fn where_proc_hides_the_processes_of_others_apps_are_kept_and_trees_are_ended_al
     }
     command.args(["-m", "sh", "-ec", &script]).current_dir(&stead.work);
     let _foreground = stead.foreground_by(command);
-    until("it is up", || stead.instance("tree")["status"] == "online" && stead.work.join("left").exists());
+    until("it is up", || {
+        let list = stead.json(["list", "--json"]);
+        list[0]["status"] == "online" && stead.work.join("left").exists()
+    });
     let first = stead.instance("tree");
     assert_eq!(first["processes"], 3, "{first:#}");
     let left: i32 = std::fs::read_to_string(stead.work.join("left")).unwrap().trim().parse().unwrap();
