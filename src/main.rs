@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -73,7 +72,7 @@ fn check() -> io::Result<()> {
 fn keep(anew: bool) -> io::Result<()> {
     let home = home_variable()?;
     // The last words of a daemon that panics.
-    let stderr = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(home.join("stead.log"));
+    let stderr = os::file::private_append(&home.join("stead.log"));
     let daemon_stderr = stderr.ok().map(Into::into);
     if anew {
         let lock = os::file::lock(&home.join("lock"), Duration::from_secs(10))?;

@@ -112,7 +112,7 @@ pub enum Command {
     #[command(alias = "sendSignal")]
     Signal(SignalArgs),
     /// Print the list as PM2 does, for scripts written for `pm2 jlist`
-    Jlist,
+    Jlist(JlistArgs),
     /// Read an ecosystem file and say all that is wrong with it
     Check(CheckArgs),
     /// Print a JSON Schema of the ecosystem file, by which editors complete it
@@ -303,6 +303,14 @@ pub struct DescribeArgs {
     #[arg(long, short)]
     pub json: bool,
     /// Show the values of environment variables too
+    #[arg(long)]
+    pub show_env: bool,
+}
+
+/// `stead jlist`.
+#[derive(Debug, Args)]
+pub struct JlistArgs {
+    /// Show the values of environment variables too, as PM2 does
     #[arg(long)]
     pub show_env: bool,
 }

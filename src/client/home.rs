@@ -4,9 +4,9 @@ use crate::core::command::Refusal;
 use crate::core::recover::Wanted;
 pub use crate::os::reason;
 use crate::os::{clock, file, process, user};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,6 +91,10 @@ impl Home {
             let error = format!("home {shown} can be written by others (mode {:03o})", meta.mode() & 0o7777);
             return Err(Refusal::failed(error).hint("choose a folder that is yours alone, one that stead may make"));
         }
+        // A stead's, that was left open: who looks into it sees names at least.
+        if meta.mode() & 0o077 != 0 && self.path.join("lock").exists() {
+            std::fs::set_permissions(&self.path, Permissions::from_mode(0o700)).map_err(|error| failed(&error))?;
+        }
         Ok(())
     }
 
@@ -112,7 +116,7 @@ impl Home {
 
     /// Puts a line into stead's own log.
     pub fn note(&self, warning: &str) {
-        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(self.path.join("stead.log"));
+        let log = file::private_append(&self.path.join("stead.log"));
         let _ = log.and_then(|mut log| writeln!(log, "{}  WARN {warning}", String::from(clock::now().wall)));
     }
 

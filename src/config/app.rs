@@ -192,6 +192,7 @@ impl<'a> App<'a> {
             stop: self.stop(),
             reload: self.reload(!listen.is_empty()),
             identity: self.identity(),
+            no_new_privileges: self.get("no_new_privileges", boolean).unwrap_or(false),
             umask: self.get("umask", value::umask),
             nice: self.get("nice", |node| integer(node, -20, 19)).map(|nice| nice as i32),
             limits: self.limits(),

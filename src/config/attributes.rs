@@ -118,7 +118,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     attribute("pids_max", &[], "none", Used, "how many processes"),
     attribute("journal_keep", &[], "1000", Used, "how many exit records are kept for `stead why`; its counts are never lost"),
     attribute("log_type", &[], "raw", Later, "PM2's logs in JSON"),
-    attribute("no_new_privileges", &[], "false", Later, "no setuid programs"),
+    attribute("no_new_privileges", &[], "false", Used, "no setuid program that it runs gives it more rights than it has"),
     attribute("health", &[], "the file's `health`", Used,
         "rules of `stead health`: `restarts` (50), `restarts_per_hour` (6), `memory_warn`; beside `apps` also `memory`, `swap`, `disk`, `data`"),
     attribute("notify", &[], "true", Used,

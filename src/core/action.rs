@@ -117,6 +117,7 @@ pub struct Order {
 /// A line of an app's journal. Each carries what has been counted up to it: the last line of an instance is enough.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
+    #[serde(deserialize_with = "super::name::instance")]
     pub instance: String,
     pub id: Id,
     pub run: RunId,

@@ -3,7 +3,7 @@
 use super::action::{Starved, Streak};
 use super::clock::{Millis, Mono};
 use super::event::ExitStatus;
-use super::record::{Cause, Next, NextAction, TakenPort};
+use super::record::{Cause, Next, NextAction, SpawnFailure, TakenPort};
 use super::spec::{EndKind, Policy, Reaction};
 
 /// A run that lives this long proves the app well: counts and delays start again. PM2's EXP_BACKOFF_RESET_TIMER.
@@ -19,8 +19,8 @@ pub const FIRST_DELAY: Millis = Millis(100);
 /// The longest delay of the exponential backoff. PM2's.
 pub const LONGEST_DELAY: Millis = Millis(15_000);
 
-/// The first delay of one whose port is taken: who has it may be on its way out.
-pub const PORT_AGAIN: Millis = Millis(1_000);
+/// The first delay of one whose port is taken, or for which the machine is short of something: who has it may be on its way out.
+pub const TRY_AGAIN: Millis = Millis(1_000);
 
 /// Unplanned ends in [`LOOP_WINDOW`] that are called a crash loop.
 pub const LOOP_ENDS: usize = 10;
@@ -42,6 +42,8 @@ pub struct UnplannedEnd<'a> {
     pub starved: Option<u64>,
     /// It did not get its port. That is no fault of its own: it waits, and is not given up for it.
     pub port: Option<&'a TakenPort>,
+    /// It could not be spawned for want of what the machine has too little of: the same holds for it.
+    pub want: Option<&'a SpawnFailure>,
 }
 
 /// Does this end need no other run: a job that is done, or a code the file names?
@@ -73,8 +75,8 @@ fn rule(policy: &Policy, end: &UnplannedEnd<'_>) -> Option<(EndKind, Reaction)> 
 pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd<'_>) -> Next {
     let rule = rule(policy, &end);
     let reaction = rule.map(|(_, reaction)| reaction);
-    let port = end.port.filter(|_| reaction.is_none());
-    let counts = port.is_none() && reaction != Some(Reaction::Always);
+    let blameless = end.port.map(ToString::to_string).or_else(|| end.want.map(short_of)).filter(|_| reaction.is_none());
+    let counts = blameless.is_none() && reaction != Some(Reaction::Always);
     streak.recent.push_back(end.at);
     while streak.recent.len() > LOOP_ENDS {
         streak.recent.pop_front();
@@ -110,8 +112,8 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd<'_>) -> Nex
     }
     let growing = match reaction {
         Some(Reaction::Backoff) => Some(policy.exp_backoff_restart_delay.unwrap_or(FIRST_DELAY)),
-        None if port.is_some() => {
-            Some(policy.exp_backoff_restart_delay.unwrap_or(PORT_AGAIN.max(policy.restart_delay)))
+        None if blameless.is_some() => {
+            Some(policy.exp_backoff_restart_delay.unwrap_or(TRY_AGAIN.max(policy.restart_delay)))
         }
         Some(Reaction::Always | Reaction::Never) | None => policy.exp_backoff_restart_delay,
     };
@@ -122,7 +124,10 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd<'_>) -> Nex
                 Some(last) => Millis((last.0.saturating_mul(3) / 2).min(LONGEST_DELAY.0.max(first.0))),
             };
             streak.delay = Some(delay);
-            (delay, port.map_or_else(|| format!("exp_backoff_restart_delay {first}"), |port| tried_again(port, delay)))
+            (
+                delay,
+                blameless.map_or_else(|| format!("exp_backoff_restart_delay {first}"), |why| tried_again(&why, delay)),
+            )
         }
         None if policy.restart_delay == Millis(0) => (Millis(0), "autorestart".to_owned()),
         None => (policy.restart_delay, format!("restart_delay {}", policy.restart_delay)),
@@ -133,8 +138,12 @@ pub fn after(policy: &Policy, streak: &mut Streak, end: UnplannedEnd<'_>) -> Nex
     Next { action: NextAction::Restart, delay_ms: Some(delay), reason: by.unwrap_or(reason) }
 }
 
-fn tried_again(port: &TakenPort, delay: Millis) -> String {
-    format!("{port}: tried again in {delay}")
+fn tried_again(why: &str, delay: Millis) -> String {
+    format!("{why}: tried again in {delay}")
+}
+
+fn short_of(failure: &SpawnFailure) -> String {
+    format!("{} {}", failure.stage, failure.errno)
 }
 
 /// A number up to `most`, the same for the same seed and salt (splitmix64).
@@ -170,6 +179,7 @@ mod tests {
             at: Mono(uptime),
             starved: None,
             port: None,
+            want: None,
         }
     }
 
@@ -261,6 +271,20 @@ mod tests {
     }
 
     #[test]
+    fn one_for_which_the_machine_is_short_of_something_waits_longer_each_time_and_is_never_given_up() {
+        let failure = |stage: &str, errno: &str| SpawnFailure { stage: stage.into(), errno: errno.into() };
+        let (no_pid, no_program) = (failure("fork", "EAGAIN"), failure("exec", "ENOENT"));
+        assert!(no_pid.is_for_want() && failure("descriptors", "EBADF").is_for_want());
+        assert!(!no_program.is_for_want() && !failure("exec", "ENOMEM").is_for_want());
+        let without = UnplannedEnd { cause: Cause::SpawnFailed, status: None, want: Some(&no_pid), ..end(0) };
+        let (policy, mut streak) = (Policy::default(), Streak::default());
+        let first = after(&policy, &mut streak, without);
+        assert_eq!((first.delay_ms, first.reason.as_str()), (Some(TRY_AGAIN), "fork EAGAIN: tried again in 1 s"));
+        let last = (0..50).map(|_| after(&policy, &mut streak, without)).last().unwrap();
+        assert_eq!((last.action, last.delay_ms, streak.short), (NextAction::Restart, Some(LONGEST_DELAY), 0));
+    }
+
+    #[test]
     fn one_whose_port_is_taken_waits_longer_each_time_and_is_never_given_up() {
         let taken = TakenPort { port: Some(5000), holder: None };
         let without = |status| UnplannedEnd { port: Some(&taken), status, ..end(5) };
@@ -268,7 +292,7 @@ mod tests {
         let first = after(&Policy::default(), &mut streak, without(None));
         assert_eq!(
             (first.delay_ms, first.reason.as_str()),
-            (Some(PORT_AGAIN), "port 5000 is taken: tried again in 1 s")
+            (Some(TRY_AGAIN), "port 5000 is taken: tried again in 1 s")
         );
         let delays: Vec<u64> = (0..100)
             .map(|_| after(&Policy::default(), &mut streak, without(Some(ExitStatus::Code(1)))).delay_ms.unwrap().0)

@@ -189,6 +189,7 @@ pub enum Sent {
 pub struct RunNote {
     pub id: Id,
     pub app: String,
+    #[serde(deserialize_with = "super::name::instance")]
     pub instance: String,
     pub seq: u64,
     /// Of the wish that it was started with.

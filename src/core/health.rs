@@ -91,7 +91,10 @@ pub struct AppFacts {
     pub enforcement: Enforcement,
     /// A leak: bytes an hour, and seconds until the cap.
     pub leak: Option<(f64, Option<f64>)>,
+    /// Of its output, within the last hour.
     pub log_bytes_lost: u64,
+    /// Why its output cannot be written now.
+    pub log_fault: Option<String>,
 }
 
 /// One line of the report.
@@ -204,7 +207,7 @@ pub struct OwnFacts {
     pub enforcement: Enforcement,
     /// Why caps are kept by polling, and what to do about it.
     pub polling: Option<(String, String)>,
-    /// What cannot be written: the journal, the state, the history.
+    /// What it cannot do now: write the journal, the state, the history, logs; open a descriptor; start a process.
     pub faults: Vec<(String, String)>,
     /// Notifiers that do not get through, and why.
     pub notifiers: Vec<(String, String)>,
@@ -266,9 +269,14 @@ fn app(one: &AppFacts) -> AppHealth {
         let reason = format!("{}, and reaches its cap in {}", leak(rate), span(seconds));
         return found(Verdict::Critical, reason, format!("`stead trend {name}`; restart it when it suits you"));
     }
+    if let Some(fault) = &one.log_fault {
+        let lost = Bytes(one.log_bytes_lost);
+        let reason = format!("its output cannot be written ({fault}): {lost} of it are lost within the hour");
+        return found(Verdict::Critical, reason, "make room where its logs are; it heals by itself".into());
+    }
     if one.log_bytes_lost > 0 {
-        let reason = format!("{} of its output could not be written", Bytes(one.log_bytes_lost));
-        return found(Verdict::Critical, reason, "make room where its logs are".into());
+        let reason = format!("{} of its output could not be written within the hour", Bytes(one.log_bytes_lost));
+        return found(Verdict::Warning, reason, "it can be written again; log_max_size and log_keep bound logs".into());
     }
     let warn_at = one.rules.memory_warn.map(|bytes| bytes.0);
     if let (Some(used), Some(at)) = (one.memory_bytes, warn_at)

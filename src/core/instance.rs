@@ -1110,7 +1110,9 @@ impl Instance {
             | Cause::Lost => {
                 let (uptime, at, starved) = (end.lived, end.at.mono, end.starved);
                 let port = end.evidence.port.as_ref();
-                let ended = UnplannedEnd { cause: verdict.cause, status: end.status, uptime, at, starved, port };
+                let want = end.evidence.spawn.as_ref().filter(|failure| failure.is_for_want());
+                let (cause, status) = (verdict.cause, end.status);
+                let ended = UnplannedEnd { cause, status, uptime, at, starved, port, want };
                 let mut next = backoff::after(&spec.policy, &mut self.streak, ended);
                 if let Some(starved) = backoff::starved(&self.streak).filter(|_| next.action == NextAction::GiveUp) {
                     next.reason = cause::starves(spec, starved);

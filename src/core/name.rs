@@ -64,6 +64,22 @@ impl fmt::Display for AppName {
     }
 }
 
+/// The longest name of an instance: its app's, a `-` and its number.
+const LONGEST_INSTANCE: usize = MAX_NAME + 11;
+
+/// Reads the name of an instance, of which names of files are made: never a path.
+///
+/// # Errors
+/// What is none.
+pub fn instance<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    let is_path = name.is_empty() || name == "." || name == ".." || name.contains('/');
+    if is_path || name.len() > LONGEST_INSTANCE || name.chars().any(char::is_control) {
+        return Err(serde::de::Error::custom("it is no name of an instance"));
+    }
+    Ok(name)
+}
+
 /// The name that is most like `word`, if one is like it at all.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     known

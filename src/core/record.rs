@@ -303,6 +303,28 @@ pub struct SpawnFailure {
     pub errno: String,
 }
 
+impl Evidence {
+    /// It waits for something that is no fault of its own: its port, or what the machine is short of.
+    #[must_use]
+    pub fn is_blameless(&self) -> bool {
+        self.port.is_some() || self.spawn.as_ref().is_some_and(SpawnFailure::is_for_want)
+    }
+}
+
+impl SpawnFailure {
+    /// The machine was short of something, or stead's own share of it: no fault of the app's, and it passes.
+    #[must_use]
+    pub fn is_for_want(&self) -> bool {
+        match (self.stage.as_str(), self.errno.as_str()) {
+            // The program or its arguments may be what is too large.
+            ("exec" | "limits", "ENOMEM") => false,
+            // A socket that the keeper was to hold, and had no descriptor for.
+            ("descriptors", "EBADF") => true,
+            (_, errno) => matches!(errno, "EMFILE" | "ENFILE" | "EAGAIN" | "ENOMEM" | "ENOSPC" | "EDQUOT"),
+        }
+    }
+}
+
 /// What follows, and by which rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {

@@ -10,7 +10,7 @@ use super::event::{Exit, Reached, RunNote, Sent, Why};
 use super::fleet::{App, Fleet};
 use super::health::Rules;
 use super::instance::{HEARING, Input, Instance, Part, Phase, Run, SCHEDULED, Want, on_trial};
-use super::name::{AppName, Id, RunId, Ticket};
+use super::name::{self, AppName, Id, RunId, Ticket};
 use super::notify::Notifier;
 use super::record::{Cause, Next, NextAction, SpawnFailure};
 use super::reload::{Beside, leaves};
@@ -60,6 +60,7 @@ pub struct WantedApp {
 pub struct WantedInstance {
     pub id: Id,
     pub slot: u32,
+    #[serde(deserialize_with = "name::instance")]
     pub name: String,
     pub want: Want,
 }

@@ -7,8 +7,8 @@ const MASK: &str = "***";
 const SHORTEST: usize = 6;
 
 /// Parts of names that people give to secrets.
-const NAMES: [&str; 10] =
-    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "CREDENTIAL", "PRIVATE", "COOKIE", "AUTH"];
+const NAMES: [&str; 12] =
+    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "PWD", "CREDENTIAL", "PRIVATE", "COOKIE", "AUTH", "DSN"];
 
 /// The secrets among variables, the longest first: values whose name says so, and passwords within URLs.
 pub fn secrets<'a>(variables: impl IntoIterator<Item = (&'a String, &'a String)>) -> Vec<&'a str> {

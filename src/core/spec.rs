@@ -40,6 +40,9 @@ pub struct Spec {
     #[serde(default)]
     pub reload: Reload,
     pub identity: Option<Identity>,
+    /// No setuid program gives its processes more rights (PR_SET_NO_NEW_PRIVS).
+    #[serde(default)]
+    pub no_new_privileges: bool,
     pub umask: Option<u32>,
     pub nice: Option<i32>,
     pub limits: BTreeMap<Resource, Limit>,
@@ -143,6 +146,7 @@ impl Spec {
             stop: Stop::default(),
             reload: Reload::default(),
             identity: None,
+            no_new_privileges: false,
             umask: None,
             nice: None,
             limits: BTreeMap::new(),

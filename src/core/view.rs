@@ -232,4 +232,7 @@ pub struct Pong {
     /// What would help.
     #[serde(default)]
     pub memory_remedy: Option<String>,
+    /// What stead cannot do for the moment.
+    #[serde(default)]
+    pub faults: Vec<String>,
 }

@@ -122,7 +122,7 @@ fn progress(instance: Option<&Instance>, name: &str, goal: Goal) -> Progress {
     }
 }
 
-/// Will it be tried again once its port is free?
+/// Will it be tried again once its port is free, or what the machine is short of is there?
 fn is_waited_for(instance: &Instance, record: &Record) -> bool {
-    record.evidence.port.is_some() && matches!(instance.phase, Phase::Waiting { .. })
+    record.evidence.is_blameless() && matches!(instance.phase, Phase::Waiting { .. })
 }

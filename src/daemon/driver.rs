@@ -3,7 +3,7 @@
 
 use super::history::History;
 use super::journal::Journal;
-use super::link::{self, Link};
+use super::link::{self, Heard, Link};
 use super::memory::Memory;
 use super::notify::Notify;
 use super::output::Output;
@@ -20,7 +20,7 @@ use crate::core::recover::Found;
 use crate::core::spec::Signal;
 use crate::keeper::message::{BEAT_EVERY_MS, FromDaemon, FromKeeper};
 use crate::os::wait::readable;
-use crate::os::{clock, crash, process, role, signal, spawn};
+use crate::os::{clock, crash, file, process, role, signal, spawn};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -56,6 +56,7 @@ pub fn run(home: &Path) -> io::Result<End> {
     crash::arm(home);
     // Apps get the keeper's original limit, not this one.
     spawn::raise_open_files()?;
+    file::reserve();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, live(home, socket)).inspect_err(|error| tracing::error!(%error, "the daemon cannot begin"))
@@ -66,6 +67,8 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     let mut link = Link::new(socket)?;
     let (inventory, early) = link.greeting().await?;
     crash::point("after", "greeting");
+    // What the keeper holds may have taken all others: the runs of which some found no place are asked for again.
+    file::give_up_all();
     crate::os::socket::listen(&inventory.front_door)?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let store = Store::new(home);
@@ -120,14 +123,15 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
     };
     let mut daemon = Daemon::new(fleet, means);
     let notify = readable(daemon.notify_socket()?)?;
-    daemon.take_over(inventory.ends);
+    let alarm = readable(daemon.memory_alarm()?)?;
+    let steps = readable(clock::steps()?)?;
+    file::reserve();
+    daemon.take_over(inventory.ends, inventory.bare);
     crash::point("after", "take-over");
     daemon.act(actions);
     for message in early {
-        daemon.keeper_says(message, Vec::new());
+        daemon.keeper_says(Heard { message, fds: Vec::new(), cut: false });
     }
-    let alarm = readable(daemon.memory_alarm()?)?;
-    let steps = readable(clock::steps()?)?;
     let mut turn = clock::precise();
     let mut retired = None;
     let mut beat = tokio::time::interval(Duration::from_millis(BEAT_EVERY_MS));
@@ -161,7 +165,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
         // In no order: in a storm of crashes the keeper always has news, and clients, signals and beats need their turn.
         tokio::select! {
             message = daemon.link.receive() => match message {
-                Ok((message, fds)) => daemon.keeper_says(message, fds),
+                Ok(heard) => daemon.keeper_says(heard),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => tracing::error!(%error, "from the keeper"),
                 Err(error) => {
                     tracing::error!(%error, "the keeper is gone: what it held is ended, and all that is wanted starts anew");

@@ -58,7 +58,7 @@ impl Daemon {
         let app = self.fleet.app(&one.app)?;
         let trend = self.trends.get(&one.name).filter(|trend| trend.leak && view.pid.is_some());
         let hour = |at: &&Mono| (now.mono - **at).0 < 3_600_000;
-        let lost = self.files(one.id).map_or(0, |files| self.output.lost(files));
+        let files = self.files(one.id).unwrap_or_default();
         Some(AppFacts {
             name: view.name.clone(),
             status: view.status,
@@ -77,22 +77,9 @@ impl Daemon {
             cap_bytes: view.memory_cap_bytes,
             enforcement: view.memory_enforcement,
             leak: trend.map(|trend| (trend.bytes_per_hour, trend.eta_seconds)),
-            log_bytes_lost: lost,
+            log_bytes_lost: self.output.lost_lately(&files, now.mono),
+            log_fault: self.output.fault(&files).map(|(_, why)| why.to_owned()),
         })
-    }
-
-    fn faults(&self) -> Vec<(String, String)> {
-        let mut found = Vec::new();
-        if self.journal.is_behind() {
-            found.push(("journal".into(), "exit records cannot be written; they wait in memory".into()));
-        }
-        if self.unwritten {
-            found.push(("state".into(), "state.json cannot be written; after a crash an older wish would hold".into()));
-        }
-        if let Some(fault) = &self.history_fault {
-            found.push(("history".into(), format!("the history cannot be written: {fault}")));
-        }
-        found
     }
 
     fn host_facts(&mut self, now: Now) -> Host {

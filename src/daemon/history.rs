@@ -4,10 +4,11 @@
 use crate::core::clock::{Millis, Mono};
 use crate::core::history::{HEADER, Pen, Reading, SIZE, read};
 use crate::core::trend::{self, Trend};
+use crate::os::file;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::mpsc::UnboundedSender;
@@ -141,8 +142,10 @@ impl Clerk {
         while let Ok(order) = orders.recv() {
             match order {
                 Order::Write(readings) => {
-                    let result = readings.iter().try_for_each(|(name, reading)| self.write(name, *reading));
-                    self.tell_fault(result.err().map(|error| error.to_string()));
+                    // One that cannot be written does not keep the others waiting.
+                    let failed: Vec<io::Error> =
+                        readings.iter().filter_map(|(name, reading)| self.write(name, *reading).err()).collect();
+                    self.tell_fault(failed.first().map(ToString::to_string));
                 }
                 Order::Judge(of) => {
                     let _ = self.told.send(Told::Trends(self.trends(&of)));
@@ -183,7 +186,7 @@ impl Clerk {
     }
 
     fn open(&self, name: &str) -> io::Result<Book> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        file::private_folder(&self.folder)?;
         let path = self.path(name);
         let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = open()?;

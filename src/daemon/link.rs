@@ -8,7 +8,7 @@ use crate::core::recover::{Held, HeldState};
 use crate::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 use crate::os::cgroup::site::Site;
 use crate::os::process;
-use crate::os::socket;
+use crate::os::socket::{self, Packet};
 use crate::os::spawn::Stage;
 use crate::os::wait::readable;
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,17 @@ pub struct Inventory {
     pub sockets: BTreeMap<String, OwnedFd>,
     pub held: Vec<Held>,
     pub ends: BTreeMap<RunId, (Envelope, Ends)>,
+    /// Of runs whose descriptors found no place here.
+    pub bare: BTreeMap<RunId, Envelope>,
+}
+
+/// What the keeper said.
+#[derive(Debug)]
+pub struct Heard {
+    pub message: FromKeeper,
+    pub fds: Vec<OwnedFd>,
+    /// Descriptors that belong to it are lost, for none was free.
+    pub cut: bool,
 }
 
 /// The connection.
@@ -86,7 +97,7 @@ impl Link {
         let mut begun: Option<Inventory> = None;
         let mut later = Vec::new();
         loop {
-            let (message, fds) = self.receive().await?;
+            let Heard { message, fds, cut } = self.receive().await?;
             let mut fds = fds.into_iter();
             match (message, &mut begun) {
                 (
@@ -120,6 +131,7 @@ impl Link {
                         sockets: BTreeMap::new(),
                         held: Vec::new(),
                         ends: BTreeMap::new(),
+                        bare: BTreeMap::new(),
                     });
                 }
                 (FromKeeper::Socket { name }, Some(inventory)) => {
@@ -135,9 +147,14 @@ impl Link {
                         run,
                         pid,
                         started,
-                        state: held_state(state),
+                        // That it has ended is told again with its descriptors.
+                        state: if cut && !failed { HeldState::Live } else { held_state(state) },
                         note: envelope.core.clone(),
                     });
+                    if cut && !failed {
+                        inventory.bare.insert(run, envelope);
+                        continue;
+                    }
                     let pidfd = if fds.len() > 2 { fds.next() } else { None };
                     match (fds.next(), fds.next()) {
                         (Some(out), Some(err)) if !failed => {
@@ -158,16 +175,16 @@ impl Link {
     ///
     /// # Errors
     /// `UnexpectedEof` where the keeper is gone.
-    pub async fn receive(&mut self) -> io::Result<(FromKeeper, Vec<OwnedFd>)> {
+    pub async fn receive(&mut self) -> io::Result<Heard> {
         loop {
             let buffer = &mut self.buffer;
-            let (n, fds) = self
+            let Packet { length, fds, cut } = self
                 .socket
                 .async_io(Interest::READABLE, |socket| socket::receive(socket, buffer))
                 .await?
                 .ok_or(io::ErrorKind::UnexpectedEof)?;
-            match serde_json::from_slice(&buffer[..n]) {
-                Ok(message) => return Ok((message, fds)),
+            match serde_json::from_slice(&buffer[..length]) {
+                Ok(message) => return Ok(Heard { message, fds, cut }),
                 Err(error) => tracing::warn!(%error, "the keeper said something that cannot be read"),
             }
         }

@@ -4,6 +4,7 @@
 mod courier;
 mod database;
 mod driver;
+mod faults;
 mod health;
 mod history;
 mod journal;

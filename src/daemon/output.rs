@@ -2,13 +2,12 @@
 
 use super::link::{Mark, Marks, Speaker};
 use super::logs::{self, Order, Pump, Sink, Target, Told};
-use crate::core::clock::Millis;
-use crate::core::clock::Wall;
+use crate::core::clock::{Millis, Mono, Wall};
 use crate::core::event::RunNote;
 use crate::core::name::{RunId, Ticket};
 use crate::core::spec::{Logs, Spec};
 use crate::keeper::message::Stream;
-use crate::os::clock;
+use crate::os::{clock, file};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -39,16 +38,43 @@ pub struct Output {
     home: PathBuf,
     pump: Pump,
     runs: BTreeMap<RunId, Files>,
-    lost: BTreeMap<PathBuf, u64>,
+    lost: BTreeMap<PathBuf, Lost>,
+    faults: BTreeMap<PathBuf, String>,
 }
+
+/// Bytes that found no place since this daemon began; those of the present hour apart.
+#[derive(Clone, Copy, Debug)]
+struct Lost {
+    bytes: u64,
+    lately: u64,
+    since: Mono,
+    last: Mono,
+}
+
+const LATELY: Millis = Millis(3_600_000);
 
 impl Output {
     /// # Errors
-    /// Where the log folder cannot be made or the pump cannot be started.
+    /// Where something else than a folder stands in its place, or the pump cannot be started.
     pub fn start(home: &Path, told: UnboundedSender<Told>, keeper: Speaker) -> io::Result<Output> {
-        make_folder(&home.join("logs"))?;
-        let pump = Pump::start(told, keeper)?;
-        Ok(Output { home: home.to_owned(), pump, runs: BTreeMap::new(), lost: BTreeMap::new() })
+        let folder = home.join("logs");
+        match file::private_folder(&folder) {
+            Err(error) if file::is_full(&error) || file::is_shortage(&error) => {
+                tracing::error!(%error, path = %folder.display(), "the folder of the logs cannot be made");
+            }
+            Err(error) => {
+                let what = format!("could not make the folder {}: {error}", folder.display());
+                return Err(io::Error::new(error.kind(), what));
+            }
+            Ok(()) => {}
+        }
+        Ok(Output {
+            home: home.to_owned(),
+            pump: Pump::start(told, keeper)?,
+            runs: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        })
     }
 
     /// Leaves the pipes to the next daemon, between two moves: no byte is on its way.
@@ -137,14 +163,50 @@ impl Output {
         }
     }
 
-    pub fn count_lost(&mut self, path: PathBuf, bytes: u64) {
-        *self.lost.entry(path).or_default() += bytes;
+    pub fn count_lost(&mut self, path: PathBuf, bytes: u64, now: Mono) {
+        let lost = self.lost.entry(path).or_insert(Lost { bytes: 0, lately: 0, since: now, last: now });
+        if now - lost.since > LATELY {
+            (lost.lately, lost.since) = (0, now);
+        }
+        lost.bytes += bytes;
+        lost.lately += bytes;
+        lost.last = now;
+    }
+
+    /// A file cannot be written, or (`None`) can be again.
+    pub fn has_fault(&mut self, path: PathBuf, why: Option<String>) {
+        match why {
+            Some(why) => drop(self.faults.insert(path, why)),
+            None => drop(self.faults.remove(&path)),
+        }
+    }
+
+    #[must_use]
+    pub fn has_faults(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// The first of these files that cannot be written now, and why.
+    #[must_use]
+    pub fn fault(&self, files: &Files) -> Option<(&Path, &str)> {
+        let path = |path| self.faults.get_key_value(path).map(|(path, why)| (path.as_path(), why.as_str()));
+        [&files.out, &files.err, &files.combined].into_iter().flatten().find_map(path)
     }
 
     /// Bytes of these files that found no place since this daemon began.
     #[must_use]
-    pub fn lost(&self, files: Files) -> u64 {
-        files.paths().iter().filter_map(|path| self.lost.get(path)).sum()
+    pub fn lost(&self, files: &Files) -> u64 {
+        self.losses(files).map(|lost| lost.bytes).sum()
+    }
+
+    /// Those of the last hour.
+    #[must_use]
+    pub fn lost_lately(&self, files: &Files, now: Mono) -> u64 {
+        self.losses(files).filter(|lost| now - lost.last <= LATELY).map(|lost| lost.lately).sum()
+    }
+
+    fn losses<'a>(&'a self, files: &'a Files) -> impl Iterator<Item = &'a Lost> {
+        [&files.out, &files.err, &files.combined].into_iter().flatten().filter_map(|path| self.lost.get(path))
     }
 
     /// The last lines that a run wrote to stderr.
@@ -179,12 +241,6 @@ pub fn with_slot(path: &Path, slot: u32) -> PathBuf {
     let ending = [".log", ".pid"].into_iter().find(|ending| name.ends_with(ending)).unwrap_or_default();
     let stem = name.strip_suffix(ending).unwrap_or(&name);
     path.with_file_name(format!("{stem}-{slot}{ending}"))
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| io::Error::new(error.kind(), format!("could not make the folder {}: {error}", path.display())))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::health::Scale;
 use super::history::History;
 use super::journal::Journal;
 use super::kernel;
-use super::link::{self, Ends, Envelope, Link};
+use super::link::{self, Ends, Envelope, Heard, Link};
 use super::logs::Told;
 use super::memory::{Found, Memory};
 use super::notify::Notify;
@@ -42,10 +42,10 @@ use crate::os::cgroup::leaf::{self, Join, Leaf, Limits};
 use crate::os::cgroup::site::Site;
 use crate::os::notify::{self, Said};
 use crate::os::process::Snapshot;
-use crate::os::spawn::{Credentials, Plan};
+use crate::os::spawn::{Credentials, Plan, Stage};
 use crate::os::strings::Strings;
 use crate::os::{clock, crash, file, ports, process, socket};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -72,6 +72,9 @@ const LONGEST_FAREWELL: Millis = Millis(10_000);
 
 /// The name under which the keeper holds the socket for `READY=1`: no app's, for theirs begin with the app's name.
 const NOTIFY: &str = "\nnotify";
+
+/// What found no place for want of descriptors is asked for again after this time.
+const ASK_AGAIN: Millis = Millis(1_000);
 
 /// Of those who said that they are ready before the keeper said that they run.
 const MOST_EARLY: usize = 64;
@@ -121,12 +124,15 @@ pub struct Daemon {
     probed: mpsc::UnboundedSender<(RunId, Outcome)>,
     /// Who said that it is ready, and is of no run that is known yet; the pidfd makes sure that it is still the same process.
     early: VecDeque<(i32, OwnedFd)>,
-    /// The wanted set could not be written; it is tried again with every beat.
-    pub(super) unwritten: bool,
+    /// Why the wanted set could not be written; it is tried again with every beat.
+    pub(super) unwritten: Option<String>,
+    pub(super) short_of_descriptors: bool,
     kernel_log: kernel::Log,
     /// Orphans of live runs that ended badly, and when.
     children: BTreeMap<RunId, VecDeque<(Mono, ChildEnd)>>,
     locked: BTreeMap<RunId, Locked>,
+    /// Runs whose descriptors found no place, and when the keeper is asked for them again.
+    pub(super) bare: BTreeMap<RunId, Mono>,
 }
 
 /// What was seen when a run said that its database is locked.
@@ -227,10 +233,12 @@ impl Daemon {
             notify: String::new(),
             probed,
             early: VecDeque::new(),
-            unwritten: false,
+            unwritten: None,
+            short_of_descriptors: false,
             kernel_log: kernel::Log::default(),
             children: BTreeMap::new(),
             locked: BTreeMap::new(),
+            bare: BTreeMap::new(),
         }
     }
 
@@ -334,15 +342,17 @@ impl Daemon {
     }
 
     /// Takes over the descriptors of the runs that the keeper holds.
-    pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>) {
+    pub fn take_over(&mut self, ends: BTreeMap<RunId, (Envelope, Ends)>, bare: BTreeMap<RunId, Envelope>) {
         let mut groups = leaf::names(&self.site);
+        for (run, envelope) in bare {
+            self.find_leaf(run, &envelope, &mut groups);
+            self.envelopes.insert(run, envelope);
+            self.is_bare(run);
+        }
         for (run, (envelope, ends)) in ends {
             let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
-            let name = leaf::name(&envelope.core.instance, run.0);
+            self.find_leaf(run, &envelope, &mut groups);
             self.envelopes.insert(run, envelope);
-            if groups.remove(&name) {
-                self.leaves.insert(run, Leaf::found(&self.site, &name));
-            }
             // One that is still starting is told of again, with its descriptors.
             if let (Some(pid), Some(pidfd)) = (pid, ends.pidfd) {
                 tracing::info!(run = self.shown(run), pid, "taken over");
@@ -352,6 +362,40 @@ impl Daemon {
         // Of runs that never came to be, or that are forgotten already.
         self.leftovers = groups.iter().map(|name| Leaf::found(&self.site, name)).collect();
         self.leftovers.retain(|leaf| !leaf.remove());
+    }
+
+    /// Takes a run's group out of those that were found.
+    fn find_leaf(&mut self, run: RunId, envelope: &Envelope, groups: &mut BTreeSet<String>) {
+        let name = leaf::name(&envelope.core.instance, run.0);
+        let leaf = groups.contains(&name).then(|| Leaf::found(&self.site, &name));
+        // One that could not be joined when the run was spawned has nobody in it, and signals would reach nobody.
+        let pid = self.fleet.instance_of(run).and_then(|one| held_pid(one.phase_of(run)?));
+        let lives = pid.and_then(process::Stat::read).is_some_and(|stat| stat.state != 'Z');
+        let is_outside =
+            |leaf: &Leaf| lives && leaf.members().is_some_and(|all| !pid.is_some_and(|pid| all.contains(&pid)));
+        if let Some(leaf) = leaf.filter(|leaf| !is_outside(leaf)) {
+            groups.remove(&name);
+            self.leaves.insert(run, leaf);
+        }
+    }
+
+    /// A run's descriptors found no place here: the keeper has them, and is asked for them again.
+    fn is_bare(&mut self, run: RunId) {
+        if self.bare.is_empty() {
+            tracing::error!("no descriptor is free: some runs cannot be taken over yet, and are asked for again");
+        }
+        let at = clock::now().mono + ASK_AGAIN;
+        self.bare.insert(run, at);
+    }
+
+    /// Asks the keeper for what found no place.
+    fn ask_again(&mut self, now: Mono) {
+        let due: Vec<RunId> = self.bare.iter().filter(|(_, at)| **at <= now).map(|(run, _)| *run).collect();
+        for run in due {
+            self.bare.insert(run, now + ASK_AGAIN);
+            // Of a run that is known it only tells again.
+            self.say(&FromDaemon::Spawn { run, note: String::new() });
+        }
     }
 
     /// A run lives: its processes can be found, its memory is watched, its output goes to its files.
@@ -382,7 +426,8 @@ impl Daemon {
             Finishing::Draining { .. } => None,
         });
         let readings = (!self.runs.is_empty()).then(|| self.history.deadline());
-        let others = sweeps.chain(self.memory.deadline()).chain(readings).chain(self.notifiers.deadline());
+        let asks = self.bare.values().copied();
+        let others = sweeps.chain(asks).chain(self.memory.deadline()).chain(readings).chain(self.notifiers.deadline());
         self.fleet.deadline().into_iter().chain(others).min()
     }
 
@@ -394,6 +439,7 @@ impl Daemon {
     pub fn due(&mut self) {
         crash::point("before", "due");
         let now = clock::now();
+        self.ask_again(now.mono);
         self.sweep(now);
         self.look_at_memory();
         self.take_readings(now);
@@ -408,10 +454,11 @@ impl Daemon {
         if self.journal.is_behind() {
             self.journal.flush();
         }
-        if self.unwritten {
+        if self.unwritten.is_some() {
             self.persist();
         }
         self.leftovers.retain(|leaf| !leaf.remove());
+        self.look_at_descriptors();
         let now = clock::now().mono;
         if self.tidied.is_none_or(|at| now - at >= TIDY_EVERY) {
             self.tidy(now);
@@ -511,7 +558,7 @@ impl Daemon {
     pub fn act(&mut self, actions: Vec<Action>) {
         self.perform(actions);
         while let Some(event) = self.queue.pop_front() {
-            tracing::debug!(?event);
+            debug(&event);
             let actions = self.fleet.handle(clock::now(), event);
             self.perform(actions);
         }
@@ -559,6 +606,7 @@ impl Daemon {
                 Action::Forget { run } => {
                     self.say(&FromDaemon::Forget { run });
                     self.finishing.remove(&run);
+                    self.bare.remove(&run);
                     self.runs.remove(run);
                     if let Some(ended) = self.envelopes.remove(&run) {
                         self.mark_anew(ended.core.id);
@@ -613,8 +661,14 @@ impl Daemon {
         }
     }
 
-    pub fn keeper_says(&mut self, message: FromKeeper, fds: Vec<OwnedFd>) {
+    pub fn keeper_says(&mut self, heard: Heard) {
         crash::point("before", "told");
+        let Heard { message, fds, cut } = heard;
+        if let FromKeeper::Failed { stage: Stage::Descriptors, errno, .. } = message
+            && process::errno_name(errno) == "EBADF"
+        {
+            self.hold_again();
+        }
         if let Some(event) = event_of(&message) {
             self.happened(event);
             return;
@@ -622,12 +676,21 @@ impl Daemon {
         match message {
             FromKeeper::Spawned { run, pid, at } => {
                 let mut fds = fds.into_iter();
-                if let (Some(pidfd), Some(out), Some(err)) = (fds.next(), fds.next(), fds.next()) {
-                    self.attach(run, pid, pidfd, (out, err));
+                match (fds.next(), fds.next(), fds.next()) {
+                    _ if cut => self.is_bare(run),
+                    (Some(pidfd), Some(out), Some(err)) => {
+                        if self.bare.remove(&run).is_some() && self.bare.is_empty() {
+                            tracing::info!("descriptors are free again: all runs are taken over");
+                        }
+                        self.attach(run, pid, pidfd, (out, err));
+                    }
+                    _ => {}
                 }
                 self.happened(Event::Spawned { run, pid, at });
                 self.hear_early();
             }
+            // What it wrote last and what it left behind are not to be had yet: it is told again with them.
+            FromKeeper::Exited { run, .. } if self.bare.contains_key(&run) => {}
             FromKeeper::Exited { run, status, usage, at } => {
                 let left = self.runs.left(self.keeper, run);
                 self.happened(Event::Exited { run, exit: link::exit(status, usage, at), left });
@@ -666,7 +729,8 @@ impl Daemon {
                 self.reply(ticket, Ok(Reply { changes, ..Reply::default() }));
             }
             Told::Locked { run } => self.look_for_lock(run),
-            Told::Lost { path, bytes } => self.output.count_lost(path, bytes),
+            Told::Lost { path, bytes } => self.output.count_lost(path, bytes, clock::now().mono),
+            Told::Fault { path, why } => self.output.has_fault(path, why),
         }
     }
 
@@ -701,6 +765,7 @@ impl Daemon {
                 daemon_starts: self.starts,
                 memory_trouble: self.site.trouble.clone(),
                 memory_remedy: self.site.remedy.clone(),
+                faults: self.faults().into_iter().map(|(area, what)| format!("{area}: {what}")).collect(),
             })),
             Question::List => Ok(json(&self.list(now))),
             Question::Describe { target, show_env } => self.describe(now, &target, show_env),
@@ -769,10 +834,12 @@ impl Daemon {
                 let join = self.make_leaf(run, &order);
                 plan.into_group = join.into.is_some();
                 crash::point("amid", "spawn");
-                let sent = file::memory_file(c"stead-plan", &json(&plan)).and_then(|plan| {
+                let bytes = json(&plan);
+                let sent = file::briefly(|| {
+                    let plan = file::memory_file(c"stead-plan", &bytes)?;
                     let groups = join.into.iter().chain(&join.tasks).map(AsFd::as_fd);
                     let fds: Vec<_> = std::iter::once(plan.as_fd()).chain(groups).collect();
-                    self.link.say(&FromDaemon::Spawn { run, note }, &fds)
+                    self.link.say(&FromDaemon::Spawn { run, note: note.clone() }, &fds)
                 });
                 if let Err(error) = sent {
                     let failure = SpawnFailure { stage: "fork".into(), errno: io_errno(&error) };
@@ -799,9 +866,10 @@ impl Daemon {
         });
         joined.unwrap_or_else(|error| {
             tracing::error!(%error, run = order.note.instance, "no group for this run: its memory is polled");
-            if let Some(leaf) = self.leaves.remove(&run) {
-                self.leftovers.push(leaf);
-            }
+            // At once: who comes next must not take it for the run's.
+            self.leaves.remove(&run);
+            let begun = Leaf::found(&self.site, &leaf::name(&order.note.instance, run.0));
+            self.leftovers.extend(Some(begun).filter(|leaf| !leaf.remove()));
             Join::default()
         })
     }
@@ -872,6 +940,15 @@ impl Daemon {
             }
         }
         Ok(names)
+    }
+
+    /// A socket found no place in the keeper when it was brought there.
+    fn hold_again(&self) {
+        for (name, fd) in &self.held {
+            if let Err(error) = self.link.say(&FromDaemon::Hold { name: name.clone() }, &[fd.as_fd()]) {
+                tracing::error!(%error, "the keeper does not listen");
+            }
+        }
     }
 
     fn release(&mut self, prefix: &str, keep: &[String]) {
@@ -1105,18 +1182,22 @@ impl Daemon {
         self.follow_files();
         let result = self.store.persist(&self.fleet.wanted(&self.boot_id));
         match result {
-            Ok(()) => self.unwritten = false,
+            Ok(()) => {
+                if self.unwritten.take().is_some() {
+                    tracing::info!("state.json can be written again");
+                }
+            }
             Err(error) => {
-                if !self.unwritten {
+                if self.unwritten.is_none() {
                     tracing::error!(%error, "state.json cannot be written");
                 }
-                self.unwritten = true;
+                self.unwritten = Some(error.to_string());
             }
         }
     }
 
     fn reply(&mut self, ticket: Ticket, mut result: Result<Reply, Refusal>) {
-        if let (Ok(reply), true) = (&mut result, self.unwritten) {
+        if let (Ok(reply), true) = (&mut result, self.unwritten.is_some()) {
             reply
                 .warnings
                 .push("state.json cannot be written: after a crash of stead this wish is not remembered".into());
@@ -1172,7 +1253,7 @@ impl Daemon {
                     out_file: files.out.clone(),
                     error_file: files.err.clone(),
                     log_file: files.combined.clone(),
-                    log_bytes_lost: self.output.lost(files),
+                    log_bytes_lost: self.output.lost(&files),
                     tree: run.map(|run| views::tree(&self.runs, self.keeper, run.id)).unwrap_or_default(),
                     note: views::reason(&self.fleet, one),
                 })
@@ -1204,9 +1285,11 @@ impl Daemon {
                 })
             })
             .collect();
-        tokio::task::spawn_blocking(move || {
-            let views: Vec<WhyView> = asked.iter().map(why::Asked::answer).collect();
-            let _ = answer.send(Ok(json(&views)));
+        let heard = aside("why", move || json(&asked.iter().map(why::Asked::answer).collect::<Vec<WhyView>>()));
+        tokio::task::spawn_local(async move {
+            let said = heard.await;
+            let _ =
+                answer.send(said.map_err(|_| Refusal::failed("the journal cannot be read: no thread can be started")));
         });
     }
 
@@ -1257,12 +1340,31 @@ fn plan(spec: &Spec, words: &[String], env: &Env) -> Result<Plan, SpawnFailure> 
             gid: who.gid,
             groups: who.groups.clone(),
         }),
+        no_new_privileges: spec.no_new_privileges,
         umask: spec.umask,
         nice: spec.nice,
         limits: spec.limits.iter().map(|(resource, limit)| (*resource, *limit)).collect(),
         oom_score_adj: spec.allowance.oom_score_adj.or(process::own_oom_score_adj().filter(|adj| *adj < 0).map(|_| 0)),
         ..Plan::default()
     })
+}
+
+/// Does what takes its time in a thread of its own; the answer never comes where none can be started. Not tokio's pool: it panics then.
+pub(super) fn aside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (tell, told) = oneshot::channel();
+    let begun = std::thread::Builder::new().name(name.into()).spawn(move || drop(tell.send(work())));
+    if let Err(error) = begun {
+        tracing::error!(%error, name, "no thread can be started");
+    }
+    told
+}
+
+/// What is asked for may hold an environment, and that is nobody's business.
+fn debug(event: &Event) {
+    match event {
+        Event::Asked { ticket, asked } => tracing::debug!(ticket = ticket.0, actor = ?asked.actor, "asked"),
+        event => tracing::debug!(?event),
+    }
 }
 
 fn shown(envelope: &Envelope) -> String {

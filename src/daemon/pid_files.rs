@@ -3,9 +3,12 @@
 use super::output::with_slot;
 use crate::core::name::RunId;
 use crate::core::spec::Spec;
+use crate::os::{file, process};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The files of the runs that have one.
@@ -26,7 +29,7 @@ impl PidFiles {
     /// Removes the run's file, unless it is another's by now.
     pub fn remove(&mut self, run: RunId) {
         let Some((path, pid)) = self.0.remove(&run) else { return };
-        if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == pid.to_string()) {
+        if file::read_only(&path).and_then(io::read_to_string).is_ok_and(|text| text.trim() == pid.to_string()) {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -34,12 +37,16 @@ impl PidFiles {
 
 /// A reader sees a whole number. No sync: after a power cut there is no such process.
 fn replace(path: &Path, pid: i32) -> io::Result<()> {
+    let path = if process::uid() == 0 { file::without_links(path)? } else { path.to_owned() };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut draft = OsString::from(path);
+    let mut draft = OsString::from(&path);
     draft.push(".new");
-    std::fs::write(&draft, format!("{pid}\n"))?;
+    let draft = PathBuf::from(draft);
+    let _ = std::fs::remove_file(&draft);
+    let options = OpenOptions::new().write(true).create_new(true).mode(0o644).clone();
+    file::open_named(&draft, &options)?.write_all(format!("{pid}\n").as_bytes())?;
     std::fs::rename(draft, path)
 }
 

@@ -1,6 +1,7 @@
 //! Health checks: each question is a task with a time limit, and its answer goes to the loop as a message. Whatever is asked may hang
 //! or never end: no more than a bound of it is read.
 
+use super::perform::aside;
 use crate::core::clock::Millis;
 use crate::core::name::RunId;
 use crate::core::probe::Outcome;
@@ -88,7 +89,12 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
         Err(_) if bare == "localhost" => {
             vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
         }
-        Err(_) => tokio::net::lookup_host(address).await.map_err(|error| words(&error))?.collect(),
+        Err(_) => {
+            let asked = address.to_owned();
+            let found = aside("lookup", move || std::net::ToSocketAddrs::to_socket_addrs(&asked)).await;
+            let found = found.map_err(|_| "the name cannot be looked up: no thread can be started".to_owned())?;
+            found.map_err(|error| words(&error))?.collect()
+        }
     };
     let mut last = "the name has no address".to_owned();
     for one in addresses {

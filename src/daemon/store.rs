@@ -18,15 +18,17 @@ impl Store {
         Store { state: home.join("state.json"), saved: home.join("saved.json") }
     }
 
-    /// What was wanted. A file that cannot be read is kept aside and said; supervision goes on with what the keeper holds.
+    /// What was wanted. A file that is not what it should be is kept aside and said; supervision goes on with what the keeper holds.
     ///
     /// # Errors
-    /// It is a newer stead's, which could not read what this one would write.
+    /// It is a newer stead's, which could not read what this one would write. Or descriptors or memory are short: what was wanted is not
+    /// known then, and may not be taken for nothing.
     pub fn load(&self) -> io::Result<Wanted> {
         self.check()?;
         Ok(match read(&self.state) {
             Ok(Some(wanted)) => wanted,
             Ok(None) => Wanted { version: WANTED_VERSION, ..Wanted::default() },
+            Err(error) if file::is_shortage(&error) => return Err(error),
             Err(error) => {
                 let aside = self.state.with_extension("json.unreadable");
                 let _ = std::fs::rename(&self.state, &aside);
@@ -71,7 +73,7 @@ impl Store {
 }
 
 fn read(path: &Path) -> io::Result<Option<Wanted>> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match file::briefly(|| std::fs::read(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };

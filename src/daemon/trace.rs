@@ -1,9 +1,9 @@
 //! stead's own log: `$STEAD_HOME/stead.log`, and stderr where the daemon runs in the foreground.
 
 use crate::core::spec::Bytes;
-use std::fs::{File, OpenOptions};
+use crate::os::file;
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use tracing_subscriber::fmt::MakeWriter;
@@ -74,11 +74,13 @@ impl Write for &Log {
 impl Rotating {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.open.as_ref().is_some_and(|(_, size)| *size >= LONGEST.0) {
-            self.open = None;
-            std::fs::rename(&self.path, self.path.with_extension("log.1"))?;
+            // Where it cannot be renamed it goes on.
+            if std::fs::rename(&self.path, self.path.with_extension("log.1")).is_ok() {
+                self.open = None;
+            }
         }
         if self.open.is_none() {
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+            let file = file::private_append(&self.path)?;
             let size = file.metadata()?.len();
             self.open = Some((file, size));
         }

@@ -58,7 +58,7 @@ impl Daemon {
     fn file_of(&self, order: &Order) -> Result<OwnedFd, Refusal> {
         let shown = order.binary.display();
         let failed = |why: &str| Refusal::failed(format!("not upgraded: {shown}: {why}"));
-        if self.unwritten || self.journal.is_behind() {
+        if self.unwritten.is_some() || self.journal.is_behind() {
             return Err(Refusal::failed(
                 "not upgraded: what could not be written yet is in this daemon's memory alone",
             )

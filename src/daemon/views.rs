@@ -101,8 +101,8 @@ pub fn reading(reading: Reading) -> ReadingView {
 #[must_use]
 pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, site: &Site) -> InstanceView {
     let spec = fleet.app(&one.app).map(|app| app.spec.clone());
-    // One that waits for its port does so often, and is in no loop.
-    let waits_for_port = one.last.as_ref().is_some_and(|record| record.evidence.port.is_some());
+    // One that waits for its port, or for what the machine is short of, does so often, and is in no loop.
+    let is_blameless = one.last.as_ref().is_some_and(|record| record.evidence.is_blameless());
     let capped = spec.as_ref().is_some_and(|spec| spec.max_memory_restart.is_some());
     InstanceView {
         name: one.name.clone(),
@@ -135,7 +135,7 @@ pub fn instance(now: Now, fleet: &Fleet, one: &Instance, usage: Option<&Usage>, 
             _ => None,
         },
         last_exit: one.last.as_deref().cloned(),
-        crash_loop: one.want == Want::Up && !waits_for_port && backoff::is_crash_loop(&one.streak, now.mono),
+        crash_loop: one.want == Want::Up && !is_blameless && backoff::is_crash_loop(&one.streak, now.mono),
         watch_trouble: None,
     }
 }

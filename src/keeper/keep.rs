@@ -254,6 +254,8 @@ impl Keeper {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 // It hears no more, but its goodbye may lie here unread: its end is found by listening.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return false,
+                // The daemon has too much of ours unread, or the machine no memory: the next beat finds us here again.
+                Err(error) if is_for_want(errno_of(&error)) => return false,
                 Err(_) => {
                     self.attendant.hung_up(clock::now());
                     return false;
@@ -352,13 +354,15 @@ impl Keeper {
         loop {
             let Some(socket) = self.attendant.socket() else { return };
             match socket::receive(socket, buffer) {
-                Ok(Some((n, fds))) => {
+                Ok(Some(packet)) => {
                     // What cannot be read is passed over: a newer daemon may say what we do not know.
-                    if let Ok(message) = serde_json::from_slice(&buffer[..n]) {
-                        self.obey(message, fds);
+                    if let Ok(message) = serde_json::from_slice(&buffer[..packet.length]) {
+                        self.obey(message, packet);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // A message that came cut short is passed over, too; the next one stands whole behind it.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                 Ok(None) | Err(_) => {
                     self.attendant.hung_up(clock::now());
                     return;
@@ -367,11 +371,16 @@ impl Keeper {
         }
     }
 
-    fn obey(&mut self, message: FromDaemon, mut fds: Vec<OwnedFd>) {
+    fn obey(&mut self, message: FromDaemon, packet: socket::Packet) {
+        let socket::Packet { mut fds, cut, .. } = packet;
         match message {
             FromDaemon::Spawn { run, note } => {
                 if self.inventory.get_mut(run).is_some() {
                     self.inventory.tell_again(run);
+                } else if cut {
+                    let now = clock::now();
+                    let state = State::Failed { stage: Stage::Descriptors, errno: Errno::EMFILE as i32, at: now.mono };
+                    self.inventory.insert_failed(run, state, now, note);
                 } else if !fds.is_empty() {
                     let plan = fds.remove(0);
                     self.spawn(run, note, plan, &fds);
@@ -551,6 +560,10 @@ impl Keeper {
 
 fn say(socket: &OwnedFd, message: &FromKeeper, fds: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
     socket::send(socket, &serde_json::to_vec(message)?, fds)
+}
+
+fn is_for_want(errno: Errno) -> bool {
+    matches!(errno, Errno::ETOOMANYREFS | Errno::ENOBUFS | Errno::ENOMEM)
 }
 
 fn errno_of(error: &io::Error) -> Errno {

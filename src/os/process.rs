@@ -175,8 +175,13 @@ impl Snapshot {
     /// Reads /proc.
     #[must_use]
     pub fn take() -> Snapshot {
-        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        Snapshot::of(entries.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok())))
+        let entries = file::briefly(|| Ok(std::fs::read_dir("/proc")?.flatten().collect::<Vec<_>>()));
+        Snapshot::of(
+            entries
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok())),
+        )
     }
 
     /// Only of these.

@@ -2,10 +2,8 @@
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    self, AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-};
-use std::io::{self, IoSlice, IoSliceMut};
+use nix::sys::socket::{self, AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -46,60 +44,96 @@ pub fn send(socket: &OwnedFd, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
     }
 }
 
-/// Receives one packet into a buffer of [`MAX_PACKET`] bytes: its length and its descriptors; `None` at the end of the
-/// connection. What lies beyond the packet is not touched: in a process that forks, each touched page is copied.
-///
-/// # Errors
-/// `WouldBlock` where there is none; else of recvmsg(2).
-pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
-    let mut control = cmsg_space!([RawFd; MAX_FDS]);
-    let mut fds = Vec::new();
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let (bytes, cut) = loop {
-        let mut slices = [IoSliceMut::new(buffer)];
-        match socket::recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags) {
-            // Said once where the other side ended with something of ours unread; what it had said stands behind it (af_unix.c).
-            Err(Errno::EINTR | Errno::ECONNRESET) => {}
-            Err(errno) => return Err(errno.into()),
-            Ok(message) => {
-                for one in message.cmsgs()? {
-                    if let ControlMessageOwned::ScmRights(received) = one {
-                        // SAFETY: the kernel has just made these descriptors for us alone.
-                        fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-                    }
-                }
-                break (message.bytes, message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC));
-            }
-        }
-    };
-    if cut {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a packet was cut (too long, or no descriptor was free)",
-        ));
-    }
-    if bytes == 0 && fds.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some((bytes, fds)))
+/// A packet that was received.
+#[derive(Debug)]
+pub struct Packet {
+    /// Bytes of the buffer that are the packet's.
+    pub length: usize,
+    pub fds: Vec<OwnedFd>,
+    /// Descriptors that came with it are lost, for none was free here. What it says is whole.
+    pub cut: bool,
 }
 
-/// Binds a Unix stream socket of mode 0600 at `path`, in the place of whatever stands there, and listens.
+/// Receives one packet into a buffer of [`MAX_PACKET`] bytes; `None` at the end of the connection. What lies beyond the packet is not
+/// touched: in a process that forks, each touched page is copied.
 ///
 /// # Errors
-/// Of socket(2), bind(2), listen(2); `InvalidInput` where the path is longer than the kernel takes (107 bytes).
+/// `WouldBlock` where there is none; `InvalidData` for one that is longer than the buffer; else of recvmsg(2).
+pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<Packet>> {
+    let mut control = cmsg_space!([RawFd; MAX_FDS]);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // Not nix's: of a packet that came without all of its descriptors it gives none, and leaves them open.
+    // SAFETY: all-zero is a valid msghdr.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+    let length = loop {
+        message.msg_controllen = control.capacity() as _;
+        // SAFETY: both buffers outlive the call and have the lengths that are given.
+        let n = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+        match (usize::try_from(n), Errno::last()) {
+            (Ok(n), _) => break n,
+            // Said once where the other side ended with something of ours unread; what it had said stands behind it (af_unix.c).
+            (Err(_), Errno::EINTR | Errno::ECONNRESET) => {}
+            (Err(_), errno) => return Err(errno.into()),
+        }
+    };
+    let fds = descriptors(&message);
+    if message.msg_flags & libc::MSG_TRUNC != 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet is too long"));
+    }
+    let cut = message.msg_flags & libc::MSG_CTRUNC != 0;
+    if length == 0 && fds.is_empty() && !cut {
+        return Ok(None);
+    }
+    Ok(Some(Packet { length, fds, cut }))
+}
+
+/// What the kernel has put into a message's control buffer.
+fn descriptors(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: recvmsg(2) has filled the buffer and set its length, within which the macros of cmsg(3) stay; the descriptors were made for
+    // us alone.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while let Some(head) = header.as_ref() {
+            if (head.cmsg_level, head.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                let bytes = head.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+                let first = libc::CMSG_DATA(header).cast::<RawFd>();
+                let raw = (0..bytes / size_of::<RawFd>()).map(|at| first.add(at).read_unaligned());
+                fds.extend(raw.map(|fd| OwnedFd::from_raw_fd(fd)));
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    fds
+}
+
+/// Binds a Unix stream socket of this mode at `path`, in the place of a socket that stands there, and listens.
+///
+/// # Errors
+/// Of socket(2), bind(2), listen(2): `EADDRINUSE` where something else stands there; `InvalidInput` where the path is longer than the
+/// kernel takes (107 bytes).
 pub fn bind_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     let address = UnixAddr::new(path)?;
     let made =
         socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    // A file that was named by mistake is not ours to remove: bind(2) refuses it.
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
     }
     // On a socket that is not yet bound, fchmod(2) sets the mode of the file that bind(2) makes: no moment of wider rights.
     nix::sys::stat::fchmod(&made, nix::sys::stat::Mode::from_bits_truncate(mode))?;
     socket::bind(made.as_raw_fd(), &address)?;
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    // The umask may have taken something away. Who may write in the folder may have put a link there meanwhile: it is left alone.
+    let wants_more =
+        |meta: std::fs::Metadata| meta.file_type().is_socket() && meta.permissions().mode() & 0o777 != mode;
+    if std::fs::symlink_metadata(path).is_ok_and(wants_more) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
     listen(&made)?;
     Ok(made)
 }
@@ -152,8 +186,22 @@ mod tests {
         send(&theirs, b"goodbye", &[]).unwrap();
         drop(theirs);
         let mut buffer = vec![0; MAX_PACKET];
-        let (n, _) = receive(&ours, &mut buffer).unwrap().expect("a packet");
-        assert_eq!(&buffer[..n], b"goodbye");
+        let packet = receive(&ours, &mut buffer).unwrap().expect("a packet");
+        assert_eq!(&buffer[..packet.length], b"goodbye");
         assert!(receive(&ours, &mut buffer).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_packet_brings_its_descriptors() {
+        let (ours, theirs) = pair().unwrap();
+        let (one, two) = (crate::os::file::null().unwrap(), crate::os::file::null().unwrap());
+        send(&theirs, b"two", &[one.as_fd(), two.as_fd()]).unwrap();
+        send(&theirs, b"none", &[]).unwrap();
+        let mut buffer = vec![0; MAX_PACKET];
+        let mut next = || {
+            let packet = receive(&ours, &mut buffer).unwrap().expect("a packet");
+            (packet.length, packet.fds.len(), packet.cut)
+        };
+        assert_eq!((next(), next()), ((3, 2, false), (4, 0, false)));
     }
 }

@@ -31,6 +31,9 @@ pub struct Plan {
     /// SIGKILL comes to it when its parent ends.
     #[serde(default)]
     pub dies_with_parent: bool,
+    /// PR_SET_NO_NEW_PRIVS.
+    #[serde(default)]
+    pub no_new_privileges: bool,
 }
 
 /// Numbers only: the keeper asks no name service.
@@ -308,7 +311,13 @@ impl Prepared {
             self.descriptors(stdio).map_err(|errno| (Stage::Descriptors, errno))?;
             let (soft, hard) = files;
             let original = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-            check(Stage::Limits, libc::setrlimit(libc::RLIMIT_NOFILE, &raw const original).into())?;
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const original) < 0 {
+                // Somebody has lowered ours since, and only root raises it again: what is left has to do.
+                let mut ours = original;
+                check(Stage::Limits, libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut ours).into())?;
+                ours.rlim_cur = soft.min(ours.rlim_max);
+                check(Stage::Limits, libc::setrlimit(libc::RLIMIT_NOFILE, &raw const ours).into())?;
+            }
             for (resource, limit) in &plan.limits {
                 let wanted = libc::rlimit {
                     rlim_cur: limit.soft.unwrap_or(libc::RLIM_INFINITY),
@@ -331,6 +340,11 @@ impl Prepared {
                 check(Stage::Groups, libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
                 check(Stage::Gid, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
                 check(Stage::Uid, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+                is_dropped(uid, gid)?;
+            }
+            if plan.no_new_privileges {
+                let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
+                check(Stage::Uid, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, on, unused, unused, unused).into())?;
             }
             // A change of the user takes it away (prctl(2)).
             if plan.dies_with_parent {
@@ -381,6 +395,27 @@ impl Prepared {
         }
         Ok(())
     }
+}
+
+/// What was given up is gone: nothing but this user and group is left, and there is no way back (setuid(2) has had kernels that let a
+/// call succeed and do nothing).
+fn is_dropped(uid: u32, gid: u32) -> Result<(), (Stage, Errno)> {
+    let (mut uids, mut gids) = ([0; 3], [0; 3]);
+    let keep = libc::c_long::from(-1);
+    // SAFETY: plain numbers, and pointers to our own variables.
+    unsafe {
+        let [real, effective, saved] = &mut uids;
+        libc::syscall(libc::SYS_getresuid, &raw mut *real, &raw mut *effective, &raw mut *saved);
+        let [real, effective, saved] = &mut gids;
+        libc::syscall(libc::SYS_getresgid, &raw mut *real, &raw mut *effective, &raw mut *saved);
+        if gids != [gid; 3] {
+            return Err((Stage::Gid, Errno::EPERM));
+        }
+        if uids != [uid; 3] || uid != 0 && libc::syscall(libc::SYS_setresuid, keep, 0, keep) == 0 {
+            return Err((Stage::Uid, Errno::EPERM));
+        }
+    }
+    Ok(())
 }
 
 /// Every disposition to default, an empty mask: an ignored SIGINT, as cron gives it, would make Python deaf to its stop signal.

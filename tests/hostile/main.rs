@@ -1,4 +1,4 @@
-//! Text at its worst: what apps print and what others write into logs. Any bytes, tracebacks that were cut and shuffled, and whatever
+//! Text at its worst: what apps print, what others write into logs, and what was stored or sent and came back changed. Any bytes, tracebacks that were cut and shuffled, and whatever
 //! makes a search begin again and again.
 
 mod check;
@@ -77,6 +77,40 @@ fn record() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// The oldest forms of all that is stored or sent.
+const STATE: &str = include_str!("../fixtures/state-v1.json");
+const JOURNAL: &str = include_str!("../fixtures/journal-v1.jsonl");
+const FROM_KEEPER: &str = include_str!("../fixtures/from-keeper-v1.jsonl");
+const FROM_DAEMON: &str = include_str!("../fixtures/from-daemon-v1.jsonl");
+
+/// Pieces that JSON breaks at, and numbers that do not fit.
+const SCRAPS: &[&str] =
+    &["null", "-1", "18446744073709551615", "1e309", "\"../x\"", "\"\\u0000\"", "{}", "[]", "[", "}", "\"", ",", "\\"];
+
+/// A text with some of its pieces replaced, doubled, or cut off.
+fn changed(text: &'static str) -> impl Strategy<Value = Vec<u8>> {
+    let change = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), proptest::sample::select(SCRAPS), 0u8..4);
+    proptest::collection::vec(change, 0..4).prop_map(move |changes| {
+        let mut bytes = text.as_bytes().to_vec();
+        for (at, length, scrap, how) in changes {
+            let at = at.index(bytes.len().max(1)).min(bytes.len());
+            let end = (at + length.index(16)).min(bytes.len());
+            match how {
+                0 => drop(bytes.splice(at..end, scrap.bytes())),
+                1 => bytes.truncate(at),
+                2 => bytes.extend_from_within(at..end),
+                _ => {
+                    // A whole value: what stands between a colon and the next comma.
+                    let from = bytes[at..].iter().position(|byte| *byte == b':').map_or(end, |colon| at + colon + 1);
+                    let to = bytes[from..].iter().position(|byte| *byte == b',').map_or(from, |comma| from + comma);
+                    bytes.splice(from..to, scrap.bytes());
+                }
+            }
+        }
+        bytes
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
@@ -84,6 +118,9 @@ proptest! {
     fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         check::output(&bytes);
         check::record(&bytes);
+        check::message(&bytes);
+        check::state(&bytes);
+        check::journal(&bytes);
     }
 
     #[test]
@@ -95,6 +132,29 @@ proptest! {
     fn changed_records_are_read(bytes in record()) {
         check::record(&bytes);
     }
+
+    #[test]
+    fn changed_messages_are_read_or_refused(bytes in prop_oneof![changed(FROM_KEEPER), changed(FROM_DAEMON)]) {
+        bytes.split(|byte| *byte == b'\n').for_each(check::message);
+    }
+
+    #[test]
+    fn a_daemon_begins_with_any_state_that_can_be_read(bytes in changed(STATE)) {
+        check::state(&bytes);
+    }
+
+    #[test]
+    fn changed_journals_are_read(bytes in changed(JOURNAL)) {
+        check::journal(&bytes);
+    }
+}
+
+#[test]
+fn what_is_whole_is_read() {
+    // Else the tests above would prove nothing.
+    assert!(serde_json::from_str::<stead::core::recover::Wanted>(STATE).is_ok());
+    check::state(STATE.as_bytes());
+    check::journal(JOURNAL.as_bytes());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod children;
 #[cfg(debug_assertions)]
 mod crash_points;
 mod harness;
+mod faults;
 mod health;
 mod history;
 mod json;
@@ -22,6 +23,7 @@ mod probes;
 mod reader;
 mod recovery;
 mod reload;
+mod security;
 mod service;
 mod start_and_stop;
 mod startup;

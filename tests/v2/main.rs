@@ -1,6 +1,7 @@
 //! stead under cgroup v2 alone: each test boots a guest, a real kernel that is an ordinary process, and runs a script in it.
 
 mod causes;
+mod clock;
 mod fleet;
 mod guest;
 mod machine;

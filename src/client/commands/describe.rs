@@ -22,5 +22,5 @@ pub async fn run(context: &Context, args: &DescribeArgs) -> Outcome {
     let pages: Vec<String> =
         all.iter().map(|one| describe::page(&context.screen, now, one, history(&one.view.name))).collect();
     screen::print(&pages.join("\n"))?;
-    context.tell_remedy(all.iter().map(|one| &one.view)).await
+    context.tell_troubles(all.iter().map(|one| &one.view)).await
 }

@@ -13,5 +13,5 @@ pub async fn run(context: &Context, args: &ListArgs) -> Outcome {
         return print_json(&context.screen, &views);
     }
     screen::print(&list::list(&context.screen.of_tables(), clock::now().wall, &views))?;
-    context.tell_remedy(&views).await
+    context.tell_troubles(&views).await
 }

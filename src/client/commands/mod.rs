@@ -62,7 +62,7 @@ pub async fn run(context: Context, verb: Verb) -> Outcome {
         Verb::Scale(args) => scale::run(context, args).await,
         Verb::Reset(args) => reset::run(context, args).await,
         Verb::Signal(args) => signal::run(context, args).await,
-        Verb::Jlist => jlist::run(context).await,
+        Verb::Jlist(args) => jlist::run(context, &args).await,
         Verb::Check(args) => check::run(context, &args),
         Verb::Schema => schema::run(),
         Verb::Kill(wait) => kill::run(context, wait).await,
@@ -114,12 +114,13 @@ impl Context {
         self.report(verb, &reply, Fleet::Shown).await
     }
 
-    /// Below what was shown of apps: why their caps are kept by polling, and what would help.
-    async fn tell_remedy(&self, views: impl IntoIterator<Item = &InstanceView>) -> Outcome {
+    /// Below what was shown of apps: what stead cannot do for the moment, why caps are kept by polling, and what would help.
+    async fn tell_troubles(&self, views: impl IntoIterator<Item = &InstanceView>) -> Outcome {
         let polled =
             |view: &InstanceView| view.memory_cap_bytes.is_some() && view.memory_enforcement == Enforcement::Polling;
+        let pong: Pong = self.daemon.view("/v1/ping").await?;
+        screen::print(&table::faults(&self.screen, &pong))?;
         if views.into_iter().any(polled) {
-            let pong: Pong = self.daemon.view("/v1/ping").await?;
             screen::print(&table::remedy(&self.screen, &pong))?;
         }
         Ok(0)

@@ -217,6 +217,16 @@ pub fn caps_and_machine(caps: &[u64], machine: u64) -> Option<String> {
     })
 }
 
+/// What stead cannot do for the moment.
+#[must_use]
+pub fn faults(screen: &Screen, pong: &Pong) -> String {
+    let line = |fault: &String| {
+        let text = text::hang(screen, 2, &format!("stead itself: {}", text::plain(fault)));
+        format!("{} {text}\n", screen.paint(Style::Alarm, "!"))
+    };
+    pong.faults.iter().map(line).collect()
+}
+
 /// Why caps are kept by polling, and what would help.
 #[must_use]
 pub fn remedy(screen: &Screen, pong: &Pong) -> String {

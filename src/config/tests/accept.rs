@@ -28,6 +28,7 @@ fn an_app_with_a_script_has_pm2s_defaults() {
     assert_eq!((spec.instances, spec.instance_var.as_str(), spec.autostart), (None, "NODE_APP_INSTANCE", true));
     assert_eq!((spec.policy, spec.stop, spec.logs), (Policy::default(), Stop::default(), Logs::default()));
     assert_eq!((spec.identity, spec.umask, spec.nice, spec.pid_file), (None, None, None, None));
+    assert!(!spec.no_new_privileges);
     assert_eq!((spec.limits.len(), spec.max_memory_restart, spec.listen.len()), (0, None, 0));
 }
 
@@ -304,11 +305,11 @@ fn what_waits_for_later_is_said_once_and_only_where_it_would_do_something() {
     let world = World::new();
     let off = "watch: false\nignore_watch: [x]\nwatch_delay: 100\ncron_restart: 0\nwait_ready: false\nlisten_timeout: 5000\ndepends_on: []\nhealth_check: null";
     assert_eq!(world.warnings(&app(off)), [] as [&str; 0]);
-    let on = "apps:\n- {name: a, script: app.py, no_new_privileges: true, vizion: false}\n- {name: b, script: app.py, filter_env: true, pmx: 1}\n- {name: c, script: app.py, no_new_privileges: true, windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: null\n";
+    let on = "apps:\n- {name: a, script: app.py, increment_var: PORT, vizion: false}\n- {name: b, script: app.py, filter_env: true, pmx: 1}\n- {name: c, script: app.py, increment_var: PORT, windowsHide: 1}\ndeploy: {}\nhealth: null\nnotify: null\n";
     assert_eq!(
         world.warnings(on),
         [
-            "ecosystem.yaml:2: apps[0].no_new_privileges: `no_new_privileges` is not supported yet and is ignored (of a, c)",
+            "ecosystem.yaml:2: apps[0].increment_var: `increment_var` is not supported yet and is ignored (of a, c)",
             "ecosystem.yaml:2: apps[0].vizion: `pmx`, `vizion`, `windowsHide` mean nothing to stead and are ignored",
             "ecosystem.yaml:3: apps[1].filter_env: `filter_env` is not supported yet and is ignored (of b)",
             "ecosystem.yaml:5: deploy: PM2's deployment is not stead's and is ignored",

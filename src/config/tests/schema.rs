@@ -76,7 +76,7 @@ fn what_is_read_is_as_the_schema_says() {
         "watch: true\nignore_watch: [data, '*.csv']\nwatch_delay: 1s",
         "watch: [api]\nignore_watch: logs",
         "listen: ':5000'\nkill_mode: mixed",
-        "umask: 022\nnice: -5\nlimits: {nofile: 1024, core: {soft: 0, hard: unlimited}}\ncpu_max: 50%\npids_max: 20",
+        "no_new_privileges: true\numask: 022\nnice: -5\nlimits: {nofile: 1024, core: {soft: 0, hard: unlimited}}\ncpu_max: 50%\npids_max: 20",
         "error: err.log\nout: out.log\nlog_date_format: YYYY-MM-DD\nlog_max_size: 0\nlog_keep: 3",
         "x-mine: [1, 2]\npmx: false\nwindowsHide: true\nvizion: true",
         "restart_delay: null",

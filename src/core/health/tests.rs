@@ -19,6 +19,7 @@ fn well(name: &str) -> AppFacts {
         enforcement: Enforcement::Cgroup2,
         leak: None,
         log_bytes_lost: 0,
+        log_fault: None,
     }
 }
 
@@ -87,9 +88,14 @@ fn each_rule_of_an_app_has_its_verdict_and_its_words() {
         ),
         (AppFacts { leak: Some((1_048_576.0, None)), ..well("api") }, Verdict::Warning, "leaks +1M an hour"),
         (
-            AppFacts { log_bytes_lost: 5000, ..well("api") },
+            AppFacts { log_bytes_lost: 5000, log_fault: Some("no space left".into()), ..well("api") },
             Verdict::Critical,
-            "4.9K of its output could not be written",
+            "its output cannot be written (no space left): 4.9K of it are lost within the hour",
+        ),
+        (
+            AppFacts { log_bytes_lost: 5000, ..well("api") },
+            Verdict::Warning,
+            "4.9K of its output could not be written within the hour",
         ),
         (
             rules(HealthRules { memory_warn: Some(Bytes(40 << 20)), ..HealthRules::default() }),

@@ -12,13 +12,13 @@ use super::store::newer;
 use crate::core::action::{Entry, Line};
 use crate::core::name::{AppName, Id, RunId};
 use crate::core::recover::{self, Tail};
-use crate::os::crash;
+use crate::os::{crash, file};
 use read::{Glimpse, Seen};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -33,8 +33,9 @@ const ROOM_OF_A_RECORD: u64 = 16 << 10;
 /// Where the last line is looked for.
 const LONGEST_LINE: u64 = 512 << 10;
 
-/// Lines that wait for room on the disk; beyond it the oldest go.
+/// Lines that wait for room on the disk, and their bytes; beyond it the oldest go, and are counted.
 const MOST_WAITING: usize = 2000;
+const MOST_WAITING_BYTES: usize = 16 << 20;
 
 /// How often dirty files are synced.
 const SYNC_EVERY: Duration = Duration::from_millis(500);
@@ -56,6 +57,9 @@ pub struct Journal {
     syncer: mpsc::Sender<PathBuf>,
     shelves: BTreeMap<AppName, Shelf>,
     waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    /// Lines that found no place in memory either, since it could be written last.
+    dropped: u64,
     /// Why it waits.
     trouble: Option<String>,
 }
@@ -121,15 +125,26 @@ enum Kind {
 
 impl Journal {
     /// # Errors
-    /// Where its folder cannot be made.
+    /// Where descriptors or memory are short: what is in the journal is not known then, and nothing may be decided without it.
     pub fn open(home: &Path) -> io::Result<Journal> {
         let folder = home.join("journal");
-        std::fs::create_dir_all(&folder)?;
+        // Where there is no room for it yet, the first line makes it.
+        if let Err(error) = file::private_folder(&folder) {
+            tracing::error!(%error, path = %folder.display(), "the folder of the journal cannot be made");
+        }
         let (syncer, dirty) = mpsc::channel();
         std::thread::Builder::new().name("sync".into()).stack_size(64 << 10).spawn(move || sync(&dirty))?;
-        let mut journal = Journal { folder, syncer, shelves: BTreeMap::new(), waiting: VecDeque::new(), trouble: None };
-        for app in journal.apps() {
-            journal.take(&app);
+        let mut journal = Journal {
+            folder,
+            syncer,
+            shelves: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            dropped: 0,
+            trouble: None,
+        };
+        for app in journal.apps()? {
+            journal.take(&app)?;
         }
         Ok(journal)
     }
@@ -144,7 +159,7 @@ impl Journal {
             v: u32,
         }
         let folder = home.join("journal");
-        for app in apps(&folder) {
+        for app in apps(&folder)? {
             let name = format!("{app}.jsonl");
             let last = last_bytes(&folder.join(&name), LONGEST_LINE).unwrap_or_default();
             // The first may be cut off at its beginning, the last torn.
@@ -157,15 +172,17 @@ impl Journal {
     }
 
     /// The apps that have a file.
-    fn apps(&self) -> BTreeSet<AppName> {
+    fn apps(&self) -> io::Result<BTreeSet<AppName>> {
         apps(&self.folder)
     }
 
     /// Takes an app's file over: what is torn or cannot be read is put aside and said.
-    fn take(&mut self, app: &AppName) {
+    fn take(&mut self, app: &AppName) -> io::Result<()> {
         let path = path(&self.folder, app);
         let mut shelf = match Shelf::read(&path) {
             Ok(shelf) => shelf,
+            // The file itself is as it should be.
+            Err(error) if file::is_shortage(&error) => return Err(error),
             Err(error) => {
                 tracing::error!(%error, path = %path.display(), "a journal cannot be read");
                 put_aside(&path);
@@ -187,6 +204,7 @@ impl Journal {
             }
         }
         self.shelves.insert(app.clone(), shelf);
+        Ok(())
     }
 
     /// The end of every instance's journal.
@@ -199,8 +217,11 @@ impl Journal {
     /// Writes a line; `keep`: the app's `journal_keep`. A full disk stops nobody: the line waits in memory.
     pub fn write(&mut self, app: &AppName, line: &Line, keep: u32) {
         let Some(bytes) = bytes(line, None) else { return };
-        if self.waiting.len() == MOST_WAITING {
-            self.waiting.pop_front();
+        self.waiting_bytes += bytes.len();
+        while self.waiting.len() >= MOST_WAITING || self.waiting_bytes > MOST_WAITING_BYTES {
+            let Some(oldest) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= oldest.bytes.len();
+            self.dropped += 1;
         }
         let kind = match line.entry {
             Entry::Start { .. } => Kind::Start,
@@ -228,13 +249,30 @@ impl Journal {
                 }
             }
         }
+        self.waiting_bytes = self.waiting.iter().map(|waiting| waiting.bytes.len()).sum();
         let trouble = failed.into_values().next().map(|error| error.to_string());
         match (&trouble, &self.trouble) {
             (Some(error), None) => tracing::error!(error, "the journal cannot be written; records wait in memory"),
-            (None, Some(_)) => tracing::info!("the journal can be written again"),
+            (None, Some(_)) => {
+                tracing::info!(lost = self.dropped, "the journal can be written again");
+                self.dropped = 0;
+            }
             _ => {}
         }
         self.trouble = trouble;
+    }
+
+    /// What is wrong with it, where something is.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let why = self.trouble.as_ref()?;
+        let count = self.waiting.len();
+        let lost = if self.dropped > 0 {
+            format!(", {} found no place there and are lost", self.dropped)
+        } else {
+            String::new()
+        };
+        Some(format!("exit records cannot be written, {count} wait in memory{lost}: {why}"))
     }
 
     #[must_use]
@@ -255,7 +293,11 @@ impl Journal {
         let path = path(&self.folder, &waiting.app);
         let place = match append(&path, &waiting.bytes) {
             Ok(place) => place,
-            Err(error) if is_full(&error) => return Err(error),
+            Err(error) if file::is_full(&error) || file::is_shortage(&error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                file::private_folder(&self.folder)?;
+                append(&path, &waiting.bytes)?
+            }
             // It is no file, or not ours: it is put aside, and a new one begins.
             Err(error) => {
                 tracing::error!(%error, path = %path.display(), "a journal cannot be written");
@@ -436,18 +478,21 @@ fn carry(path: &Path, length: u64, lines: Vec<Line>) -> io::Result<Shelf> {
     if !all.is_empty() {
         append(path, &all)?;
     } else {
-        OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        file::private_append(path)?;
     }
     Ok(shelf)
 }
 
-fn apps(folder: &Path) -> BTreeSet<AppName> {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+fn apps(folder: &Path) -> io::Result<BTreeSet<AppName>> {
+    let files = match std::fs::read_dir(folder) {
+        Err(error) if file::is_shortage(&error) => return Err(error),
+        files => files.into_iter().flatten().flatten(),
+    };
     let app = |name: String| {
         let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".jsonl.1"))?;
         AppName::parse(stem).ok()
     };
-    files.filter_map(|file| app(file.file_name().into_string().ok()?)).collect()
+    Ok(files.filter_map(|file| app(file.file_name().into_string().ok()?)).collect())
 }
 
 fn last_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
@@ -476,7 +521,11 @@ fn bytes(line: &Line, carried: Option<usize>) -> Option<Vec<u8>> {
 
 /// Appends, on a line of its own. What could be written of it only in part is taken back.
 fn append(path: &Path, bytes: &[u8]) -> io::Result<Place> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    file::briefly(|| append_once(path, bytes))
+}
+
+fn append_once(path: &Path, bytes: &[u8]) -> io::Result<Place> {
+    let mut file = file::private_append(path)?;
     let length = file.metadata()?.len();
     let mut last = [b'\n'];
     if length > 0 {
@@ -489,13 +538,6 @@ fn append(path: &Path, bytes: &[u8]) -> io::Result<Place> {
         return Err(error);
     }
     Ok(Place { start, length: bytes.len() })
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
-    )
 }
 
 /// Renames what stands in a journal's place and is none.
@@ -514,7 +556,7 @@ fn put_aside(path: &Path) -> bool {
 /// Takes a torn last line out of the file and keeps it beside.
 fn tear_off(path: &Path, length: u64, torn: &[u8]) {
     let beside = path.with_extension("jsonl.torn");
-    let kept = OpenOptions::new().append(true).create(true).mode(0o600).open(&beside).and_then(|mut file| {
+    let kept = file::private_append(&beside).and_then(|mut file| {
         file.write_all(torn)?;
         file.write_all(b"\n")?;
         OpenOptions::new().write(true).open(path)?.set_len(length)

@@ -2,7 +2,8 @@
 
 use crate::core::clock::{Millis, Wall};
 use crate::core::log_name::{index_of, numbered};
-use crate::os::{clock, crash, pipe};
+use crate::os::file::open_named;
+use crate::os::{clock, crash, host, pipe};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -14,7 +15,10 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 /// A file that could not be written is tried again after this time.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// That a file cannot be written is said no more often than this.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// A line that runs on for longer than this past the size limit is cut, for a file may not grow for ever.
 const LONGEST_LINE: u64 = 16 << 20;
@@ -40,6 +44,11 @@ pub struct LogFile {
     /// Bytes that found no place and were not told of yet.
     pub lost: u64,
     failing_since: Option<Duration>,
+    /// Why it cannot be written, where that was not told of yet; `Some(None)`: it can be again.
+    news: Option<Option<String>>,
+    /// When it was last said in the log: on a disk that is all but full it fails and heals by turns.
+    said: Option<Duration>,
+    is_said: bool,
 }
 
 /// All open files, each once however many streams name it. Who writes to one holds it open.
@@ -100,8 +109,8 @@ impl Files {
             }
         }
         for path in [path, &index_of(path)] {
-            let options = OpenOptions::new().write(true).custom_flags(crate::os::file::NO_FOLLOW).open(path);
-            let _ = options.and_then(|file| file.set_len(0));
+            let opened = open_named(path, OpenOptions::new().write(true));
+            let _ = opened.and_then(|file| file.set_len(0));
         }
         if let Some(log) = self.paths.get(path).and_then(Weak::upgrade) {
             let mut log = log.borrow_mut();
@@ -149,6 +158,9 @@ impl LogFile {
             indexed: Wall(0),
             lost: 0,
             failing_since: None,
+            news: None,
+            said: None,
+            is_said: false,
         };
         log.reopen();
         log
@@ -280,18 +292,52 @@ impl LogFile {
         }
     }
 
+    /// Why it cannot be written, or (`None`) that it can be again; once.
+    pub fn news(&mut self) -> Option<Option<String>> {
+        self.news.take()
+    }
+
     fn failed(&mut self, error: &io::Error) {
+        let now = clock::precise();
         if self.failing_since.is_none() {
-            tracing::error!(%error, path = %self.target.path.display(), "a log cannot be written; its lines are lost and counted");
+            self.news = Some(Some(error.to_string()));
+            if self.said.is_none_or(|said| now - said >= SAY_AGAIN) {
+                (self.said, self.is_said) = (Some(now), true);
+                tracing::error!(%error, path = %self.target.path.display(), "a log cannot be written; its lines are lost and counted");
+            }
         }
-        self.failing_since = Some(clock::precise());
+        self.failing_since = Some(now);
         self.file = None;
     }
 
     fn healed(&mut self) {
-        if self.failing_since.take().is_some() {
-            tracing::info!(path = %self.target.path.display(), lost = self.lost, "a log can be written again");
+        if self.failing_since.take().is_none() {
+            return;
         }
+        self.news = Some(None);
+        if std::mem::take(&mut self.is_said) {
+            tracing::info!(path = %self.target.path.display(), "a log can be written again");
+        }
+    }
+
+    #[must_use]
+    pub fn fails(&self) -> bool {
+        self.failing_since.is_some()
+    }
+
+    /// Nobody may write for long: it heals by itself all the same. `true`: it did.
+    pub fn look_again(&mut self) -> bool {
+        if self.failing_since.is_none_or(|since| clock::precise() - since < TRY_AGAIN) {
+            return false;
+        }
+        self.try_again();
+        self.failing_since = Some(clock::precise());
+        let disk = self.target.path.parent().and_then(|folder| host::disk(folder).ok());
+        let heals = self.file.is_some() && disk.is_none_or(|disk| disk.available > 0);
+        if heals {
+            self.healed();
+        }
+        heals
     }
 
     fn try_again(&mut self) {
@@ -311,7 +357,9 @@ impl LogFile {
         if self.index.is_none() {
             let path = index_of(&self.target.path);
             let written = std::fs::metadata(&path).and_then(|meta| meta.modified()).map_or(Wall(0), clock::wall);
-            self.index = OpenOptions::new().append(true).create(true).mode(0o640).open(path).ok();
+            let options = OpenOptions::new().append(true).create(true).mode(0o600).clone();
+            let opened = open_named(&path, &options);
+            self.index = opened.ok().filter(|file| file.metadata().is_ok_and(|meta| meta.is_file()));
             if (now.0 - written.0).unsigned_abs() < 1000 {
                 self.indexed = written;
                 return;
@@ -354,17 +402,13 @@ fn rename(from: &Path, to: &Path) {
     let _ = std::fs::rename(from, to);
 }
 
-/// A symbolic link in the last place is not followed: under root it could name any file.
+/// Opens a log, or makes it: nobody else's to read in a folder that is nobody else's, else its group's as well.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o640)
-        .custom_flags(crate::os::file::NO_FOLLOW)
-        .open(path)?;
-    let kind = file.metadata()?.file_type();
     use std::os::unix::fs::FileTypeExt;
+    let is_private = |folder: &Path| std::fs::metadata(folder).is_ok_and(|meta| meta.mode() & 0o077 == 0);
+    let mode = if path.parent().is_some_and(is_private) { 0o600 } else { 0o640 };
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(mode).clone();
+    let file = open_named(path, &options)?;
+    let kind = file.metadata()?.file_type();
     if kind.is_file() || kind.is_char_device() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }

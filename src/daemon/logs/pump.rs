@@ -1,6 +1,6 @@
 //! The thread that moves bytes, and how long it lets a busy pipe gather.
 
-use super::file::{Files, LogFile, Target};
+use super::file::{Files, LogFile, TRY_AGAIN, Target};
 use super::transform::Stamper;
 use crate::core::clock::Millis;
 use crate::core::database::LOCKED;
@@ -83,6 +83,11 @@ pub enum Told {
     Lost {
         path: PathBuf,
         bytes: u64,
+    },
+    /// The file cannot be written, or (`None`) can be again.
+    Fault {
+        path: PathBuf,
+        why: Option<String>,
     },
 }
 
@@ -214,6 +219,9 @@ impl Work {
         for token in due {
             self.turn(token, now);
         }
+        for flow in self.streams.values().filter(|flow| flow.fails()) {
+            flow.look_again(&self.told, &self.keeper);
+        }
         let ending: Vec<u64> =
             self.streams.iter().filter(|(_, flow)| flow.ending.is_some()).map(|(token, _)| *token).collect();
         for token in ending {
@@ -229,7 +237,8 @@ impl Work {
             State::Watched | State::Ended => None,
         });
         let endings = self.streams.values().filter_map(|flow| flow.ending.map(|ending| ending.by));
-        gathers.chain(endings).min().map(|at| at.saturating_sub(now))
+        let next = gathers.chain(endings).min().map(|at| at.saturating_sub(now));
+        if self.streams.values().any(Flow::fails) { Some(next.unwrap_or(TRY_AGAIN).min(TRY_AGAIN)) } else { next }
     }
 
     fn obey(&mut self, order: Order) {
@@ -291,6 +300,7 @@ impl Work {
             tracing::error!(%error, run = run.0, "a pipe cannot be watched");
         }
         flow.tell_file(&self.keeper);
+        flow.tell_losses(&self.told);
         self.streams.insert(token, flow);
     }
 
@@ -478,6 +488,18 @@ impl Flow {
         })
     }
 
+    fn fails(&self) -> bool {
+        self.own.iter().chain(&self.combined).any(|log| log.borrow().fails())
+    }
+
+    fn look_again(&self, told: &UnboundedSender<Told>, keeper: &Speaker) {
+        let heals = self.own.iter().chain(&self.combined).filter(|log| log.borrow_mut().look_again()).count() > 0;
+        if heals {
+            self.tell_losses(told);
+            self.tell_file(keeper);
+        }
+    }
+
     /// The stream goes to this file from now on: the keeper may do the same while no daemon lives. It is told before anything is
     /// moved there: what it moved to the file before, after a crash, would stand before what came earlier, or in none.
     fn tell_file(&self, keeper: &Speaker) {
@@ -493,6 +515,9 @@ impl Flow {
             let bytes = std::mem::take(&mut log.lost);
             if bytes > 0 {
                 let _ = told.send(Told::Lost { path: log.path().to_owned(), bytes });
+            }
+            if let Some(why) = log.news() {
+                let _ = told.send(Told::Fault { path: log.path().to_owned(), why });
             }
         }
     }
@@ -541,9 +566,9 @@ mod tests {
                     heard => break heard.unwrap().unwrap(),
                 }
             };
-            let message: FromDaemon = serde_json::from_slice(&buffer[..heard.0]).unwrap();
+            let message: FromDaemon = serde_json::from_slice(&buffer[..heard.length]).unwrap();
             assert_eq!(message, FromDaemon::Log { run: RunId(1), stream: Stream::Out });
-            std::fs::File::from(heard.1.into_iter().next().unwrap()).metadata().unwrap().ino()
+            std::fs::File::from(heard.fds.into_iter().next().unwrap()).metadata().unwrap().ino()
         };
         let first = hear();
         std::fs::File::from(writer).write_all(b"a line of more than ten bytes\n").unwrap();

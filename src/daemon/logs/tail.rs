@@ -3,7 +3,8 @@
 use super::file::open;
 use crate::core::log_name::numbered;
 use crate::daemon::link::Mark;
-use std::fs::File;
+use crate::os::file::{briefly, is_full, is_shortage, read_only, without_links};
+use crate::os::process;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -15,17 +16,28 @@ const LINE: usize = 2000;
 /// Where the next byte of this file will stand. The file and the folders above it are made where they are missing, as PM2 does.
 ///
 /// # Errors
-/// Of mkdir(2) and open(2).
+/// Of mkdir(2) and open(2). That the disk is full or no descriptor is free is none: its output is lost and counted then, and the run lives.
 pub fn mark(path: &Path) -> io::Result<Mark> {
-    let file = match open(path) {
+    let opened = match briefly(|| open(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(path.parent().unwrap_or(path))?;
-            open(path)?
+            make_folder_of(path).and_then(|()| briefly(|| open(path)))
         }
-        result => result?,
+        result => result,
     };
-    let meta = file.metadata()?;
+    let meta = match opened {
+        Ok(file) => file.metadata()?,
+        Err(error) if is_full(&error) || is_shortage(&error) => match std::fs::symlink_metadata(path) {
+            Ok(meta) => meta,
+            Err(_) => return Ok(Mark::default()),
+        },
+        Err(error) => return Err(error),
+    };
     Ok(Mark { dev: meta.dev(), ino: meta.ino(), offset: meta.len() })
+}
+
+fn make_folder_of(path: &Path) -> io::Result<()> {
+    let path = if process::uid() == 0 { without_links(path)? } else { path.to_owned() };
+    std::fs::create_dir_all(path.parent().unwrap_or(&path))
 }
 
 /// The last `count` lines since `from`, oldest first. Where the file was rotated since, the older one is read as well.
@@ -42,7 +54,7 @@ pub fn tail(path: &Path, from: Mark, count: usize) -> Vec<String> {
 }
 
 fn read(path: &Path, from: Mark, count: usize) -> Vec<String> {
-    let Ok(file) = File::open(path) else { return Vec::new() };
+    let Ok(file) = briefly(|| read_only(path)) else { return Vec::new() };
     let Ok(meta) = file.metadata() else { return Vec::new() };
     let same = (meta.dev(), meta.ino()) == (from.dev, from.ino);
     // A file that is shorter than it was has been emptied since.

@@ -76,7 +76,7 @@ impl Site {
             site.remedy = Some(Host::here().remedy());
         }
         // Not synced: it is for the next keeper of this boot, and a torn one says nothing.
-        let _ = std::fs::write(home.join(RECORD), serde_json::to_vec(&site).unwrap_or_default());
+        let _ = crate::os::file::replace(&home.join(RECORD), &serde_json::to_vec(&site).unwrap_or_default());
         site
     }
 
