@@ -114,41 +114,48 @@ pub struct Tail {
 /// The end of every instance's journal, from its lines in the order of writing. By id: a name may be given again.
 #[must_use]
 pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
-    let mut tails: BTreeMap<Id, Tail> = BTreeMap::new();
-    for line in lines {
-        let tail = tails.entry(line.id).or_insert_with(|| Tail {
-            last: line.clone(),
-            newest: (RunId(0), 0),
-            last_end: None,
-            to_follow: None,
-            open: Vec::new(),
-            ended: BTreeSet::new(),
-            kills: BTreeMap::new(),
-        });
-        tail.newest = tail.newest.max(line.later.unwrap_or((line.run, line.seq)));
-        match &line.entry {
-            Entry::Start { .. } => {
-                tail.open.retain(|open| open.run != line.run);
-                tail.open.push(line.clone());
-            }
-            Entry::End { record, .. } => {
-                tail.open.retain(|open| open.run != line.run);
-                tail.ended.insert(line.run);
-                tail.kills.remove(&line.run);
-                tail.last_end = Some(line.clone());
-                if record.next.action != NextAction::RunsOn {
-                    tail.to_follow = Some(line.clone());
-                }
-            }
-            Entry::Incident(incident) => {
-                *tail.kills.entry(line.run).or_default() += incident.oom.own + incident.oom.host;
-            }
-            Entry::Asked { .. } => tail.to_follow = None,
-            Entry::Reset { .. } => {}
-        }
-        tail.last = line;
-    }
+    let mut tails = BTreeMap::new();
+    lines.into_iter().for_each(|line| learn(&mut tails, line));
     tails
+}
+
+/// The next line of the journal.
+pub fn learn(tails: &mut BTreeMap<Id, Tail>, line: Line) {
+    let tail = tails.entry(line.id).or_insert_with(|| Tail {
+        last: line.clone(),
+        newest: (RunId(0), 0),
+        last_end: None,
+        to_follow: None,
+        open: Vec::new(),
+        ended: BTreeSet::new(),
+        kills: BTreeMap::new(),
+    });
+    tail.newest = tail.newest.max(line.later.unwrap_or((line.run, line.seq)));
+    match &line.entry {
+        Entry::Start { .. } => {
+            tail.open.retain(|open| open.run != line.run);
+            tail.open.push(line.clone());
+        }
+        Entry::End { record, .. } => {
+            tail.open.retain(|open| open.run != line.run);
+            tail.ended.insert(line.run);
+            tail.kills.remove(&line.run);
+            // The first since a reset is the last word in any case.
+            let last = tail.last_end.as_ref().filter(|_| line.tally.total > 1).and_then(Line::end);
+            if !last.is_some_and(|last| last.outlasts(record)) {
+                tail.last_end = Some(line.clone());
+            }
+            if record.next.action != NextAction::RunsOn {
+                tail.to_follow = Some(line.clone());
+            }
+        }
+        Entry::Incident(incident) => {
+            *tail.kills.entry(line.run).or_default() += incident.oom.own + incident.oom.host;
+        }
+        Entry::Asked { .. } => tail.to_follow = None,
+        Entry::Reset { .. } => {}
+    }
+    tail.last = line;
 }
 
 impl Fleet {
@@ -324,11 +331,8 @@ impl Fleet {
         (instance.last_run, instance.seq) = tail.newest;
         instance.tally = tail.last.tally.clone();
         instance.streak = tail.last.streak.clone();
-        instance.last =
-            tail.last_end.as_ref().filter(|_| instance.tally.total > 0).and_then(|line| match &line.entry {
-                Entry::End { record, .. } => Some(record.clone()),
-                Entry::Start { .. } | Entry::Incident(_) | Entry::Reset { .. } | Entry::Asked { .. } => None,
-            });
+        let last_end = tail.last_end.as_ref().filter(|_| instance.tally.total > 0);
+        instance.last = last_end.and_then(Line::end).cloned().map(Box::new);
     }
 
     /// Goes on with the runs that the keeper holds: one, or the two of a reload.
