@@ -282,7 +282,7 @@ impl Fleet {
             // An alarm of a wish that has none any more is of an instance that has one.
             let any = |one: &&mut Instance| one.app == *name;
             if app.spec.policy.cron_restart.is_some()
-                || self.instances.values().any(|one| one.app == *name && one.alarm.is_some())
+                || self.instances.values().any(|one| one.alarm.is_some() && one.app == *name)
             {
                 for instance in self.instances.values_mut().filter(any) {
                     instance.arm(now, &app.spec, self.calendar, None);
@@ -313,6 +313,10 @@ impl Fleet {
     }
 
     fn give_turns(&mut self, now: Now, out: &mut Vec<Action>) {
+        let waits = |one: &Instance| matches!(one.phase, Phase::Queued) || one.beside.is_some();
+        if !self.instances.values().any(waits) {
+            return;
+        }
         let phases = self.instances.values().flat_map(Instance::phases);
         let starting = phases.filter(|phase| matches!(phase, Phase::Starting { .. })).count();
         let free = self.starts_at_once.saturating_sub(starting);

@@ -746,10 +746,14 @@ impl Instance {
         self.arm(now, spec, calendar, Some(since));
     }
 
-    /// Arms after a time in which no daemon was there.
-    pub(super) fn catch_up(&mut self, now: Now, spec: &Spec, calendar: Calendar) {
+    /// Arms after a time in which no daemon was there. `begun`: a run that is not recalled yet.
+    pub(super) fn catch_up(&mut self, now: Now, spec: &Spec, calendar: Calendar, begun: Option<Wall>) {
         let missed = now.wall.0.saturating_sub(CATCH_UP).saturating_sub_unsigned(spec.policy.jitter.0);
-        let since = self.last_start().map_or(now.wall, |last| Wall((last.0 + APART).max(missed)));
+        let last = self.last_start().max(begun);
+        let since = last.map_or(now.wall, |last| Wall((last.0 + APART).max(missed)));
+        // What came while a job was at work was left out. How long a lost one was is not known.
+        let at_work = self.last.as_ref().filter(|last| !spec.policy.autorestart && last.cause != Cause::Lost);
+        let since = at_work.map_or(since, |last| since.max(last.ended_at));
         self.arm(now, spec, calendar, Some(since));
     }
 

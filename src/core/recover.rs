@@ -260,12 +260,17 @@ impl Fleet {
         for id in ids {
             let tail = found.tails.get(&id);
             fleet.recall(id, tail);
-            fleet.catch_up(now, id);
+            let open = tail.into_iter().flat_map(|tail| &tail.open).filter_map(|line| match line.entry {
+                Entry::Start { at, .. } => Some(at),
+                _ => None,
+            });
+            let begun = held.get(&id).into_iter().flatten().map(|one| one.started.wall).chain(open).max();
+            fleet.catch_up(now, id, begun);
             match held.remove(&id) {
                 Some(runs) => fleet.adopt(now, id, runs, tail, &mut out),
                 None => fleet.resume(now, id, tail, &mut out),
             }
-            fleet.catch_up(now, id);
+            fleet.catch_up(now, id, None);
         }
         out.push(Action::Persist);
         fleet.settle(now, &mut out);
@@ -416,11 +421,11 @@ impl Fleet {
         };
     }
 
-    fn catch_up(&mut self, now: Now, id: Id) {
+    fn catch_up(&mut self, now: Now, id: Id, begun: Option<Wall>) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.seed = self.seed;
         if let Some(app) = self.apps.get(&instance.app) {
-            instance.catch_up(now, &app.spec, self.calendar);
+            instance.catch_up(now, &app.spec, self.calendar, begun);
         }
     }
 
