@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Debug;
 use stead::core::action::{Entry, Line};
-use stead::core::clock::{Mono, Now, Wall};
+use stead::core::clock::{Millis, Mono, Now, Wall};
 use stead::core::command::{Command, Request, Terms};
 use stead::core::event::{RunNote, Sent};
 use stead::core::fleet::Fleet;
@@ -14,13 +14,14 @@ use stead::core::name::{Id, RunId};
 use stead::core::notify::{Message, Notifier, Occasion, Way};
 use stead::core::record::{Cause, NextAction, Record};
 use stead::core::recover::{Found, Held, HeldState, WANTED_VERSION, Wanted, tails};
-use stead::core::spec::{Env, KillMode, Signal};
+use stead::core::spec::{EndKind, Env, KillMode, Need, Probe, Reaction, Signal, Spec};
 use stead::core::upgrade::{Order, Report};
 use stead::core::view::Status;
 use stead::keeper::handover::{Answer, Handover};
 use stead::keeper::message::{FromDaemon, FromKeeper, OLDEST, PROTOCOL, State};
 
 const STATE: &str = include_str!("fixtures/state-v1.json");
+const POLICY: &str = include_str!("fixtures/spec-v1-policy.json");
 const NOTIFIERS: &str = include_str!("fixtures/notifiers-v1.json");
 const MESSAGE: &str = include_str!("fixtures/message-v1.json");
 const JOURNAL: &str = include_str!("fixtures/journal-v1.jsonl");
@@ -42,6 +43,24 @@ fn the_wanted_set_of_version_1_is_read() {
     assert_eq!((api.spec.stop.kill_signal, api.spec.stop.kill_mode), (Signal::INT, KillMode::Tree));
     assert_eq!(wanted.environments[api.environment]["PATH"], "/usr/bin");
     assert_eq!(wanted.apps[1].spec.instances, None);
+}
+
+/// Of `state.json`: what the restart policy has learnt since its oldest form.
+#[test]
+fn a_policy_that_came_later_is_said_in_the_same_words() {
+    let spec: Spec = read(POLICY);
+    assert_eq!(spec.policy.cron_restart.as_ref().unwrap().to_string(), "TZ=Europe/Berlin 30 0 4 * * mon-fri");
+    assert_eq!(spec.policy.restart_on[&EndKind::Code(3)], Reaction::Never);
+    assert_eq!(spec.readiness.health_check.as_ref().unwrap().probe, Probe::Http("http://127.0.0.1:5000/health".into()));
+    assert_eq!(spec.depends_on.values().collect::<Vec<_>>(), [&Need::Healthy, &Need::Done, &Need::Started]);
+    assert_eq!((spec.policy.jitter, spec.listen.len()), (Millis(500), 2));
+    assert!(covers(&serde_json::to_value(&spec).unwrap(), &read(POLICY)), "{spec:#?}");
+    same_with_new_fields::<Spec>(POLICY);
+    for (probe, said) in
+        [(r#"{"tcp": "127.0.0.1:6379"}"#, "tcp 127.0.0.1:6379"), (r#"{"command": ["sh", "-c", "true"]}"#, "`true`")]
+    {
+        assert_eq!(read::<Probe>(probe).to_string(), said);
+    }
 }
 
 /// Of `state.json`; it came after the rest of version 1, so the oldest has none.
@@ -258,7 +277,7 @@ fn add_fields(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(add_fields),
         Value::Object(fields) => {
             // Maps by the user's own keys, the choice of an enum, and what is opaque by contract.
-            let open = ["env", "environments", "limits", "note", "probe", "sockets", "v1"];
+            let open = ["env", "environments", "limits", "note", "probe", "sockets", "v1", "depends_on", "restart_on"];
             let choices = [
                 "start", "end", "reset", "asked", "incident", "code", "signal", "tcp", "unix", "ended", "failed",
                 "command", "webhook",

@@ -130,6 +130,17 @@ pub struct Line {
     pub entry: Entry,
 }
 
+impl Line {
+    /// The record of an end.
+    #[must_use]
+    pub fn end(&self) -> Option<&Record> {
+        match &self.entry {
+            Entry::End { record, .. } => Some(record),
+            Entry::Start { .. } | Entry::Reset { .. } | Entry::Incident(_) | Entry::Asked { .. } => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Entry {

@@ -9,7 +9,6 @@ use super::fleet::Fleet;
 use super::instance::{Input, Instance, Phase, Want};
 use super::name::{AppName, Id, RunId, nearest};
 use super::record::Cause;
-use super::reload::Beside;
 use super::spec::{Need, Spec};
 use super::view::Status;
 use super::wait::{Goal, Wait};
@@ -22,7 +21,7 @@ pub struct Leaving {
     /// `None`: nothing of it lived.
     run: Option<RunId>,
     why: Why,
-    /// stead ends: the wish stays as it is.
+    /// stead ends, or the clock says so: the wish stays as it is.
     end: bool,
 }
 
@@ -175,8 +174,7 @@ impl Fleet {
     fn give_up_reload(&mut self, now: Now, id: Id, why: &Why, end: bool, out: &mut Vec<Action>) {
         let Some(one) = self.instances.get_mut(&id) else { return };
         let Some(app) = self.apps.get(&one.app) else { return };
-        let awaited = matches!(one.beside, Some(Beside::Awaited { .. }));
-        if awaited || one.has_successor() {
+        if one.is_reloading() {
             let input = ending(one.want, why.clone(), end);
             one.tell_beside(now, &app.spec, &input, out);
         }

@@ -126,6 +126,7 @@ impl Fleet {
                     .map(|instance| instance.id)
                     .collect();
                 for id in due {
+                    self.ring(now, id, &mut out);
                     self.input(now, id, Input::Due, &mut out);
                 }
             }
@@ -214,8 +215,15 @@ impl Fleet {
         let why = Why { cause: Cause::Watch, actor: None, grounds: Some(Grounds::WatchPath(path)) };
         let up = |one: &&Instance| one.app == *app && one.want == Want::Up;
         let ids: Vec<Id> = self.instances.values().filter(up).map(|one| one.id).collect();
-        for id in ids {
-            self.input(now, id, Input::Cycle { why: why.clone() }, out);
+        self.part(now, &ids, &why, false, out);
+    }
+
+    /// Restarts an app whose time of `cron_restart` has come. That is nobody's wish: nothing starts anew by it.
+    fn ring(&mut self, now: Now, id: Id, out: &mut Vec<Action>) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Some(app) = self.apps.get(&instance.app) else { return };
+        if instance.rings_for_a_restart(now, &app.spec) {
+            self.part(now, &[id], &Why::asked(Cause::Cron, None), true, out);
         }
     }
 
@@ -246,10 +254,11 @@ impl Fleet {
         self.bury(out);
         // Before the next turns: what a client waits for may have failed, and be tried again in the same moment.
         self.weigh();
+        // Before the turns: a job that has become an app is to have one.
+        self.arm(now);
         if self.ending.is_none() {
             self.give_turns(now, out);
         }
-        self.arm(now);
         self.answer(out);
         let live = self.instances.values().any(Instance::lives);
         if let Some(ending) = &mut self.ending
@@ -273,7 +282,7 @@ impl Fleet {
             // An alarm of a wish that has none any more is of an instance that has one.
             let any = |one: &&mut Instance| one.app == *name;
             if app.spec.policy.cron_restart.is_some()
-                || self.instances.values().any(|one| one.app == *name && one.alarm.is_some())
+                || self.instances.values().any(|one| one.alarm.is_some() && one.app == *name)
             {
                 for instance in self.instances.values_mut().filter(any) {
                     instance.arm(now, &app.spec, self.calendar, None);
@@ -304,6 +313,10 @@ impl Fleet {
     }
 
     fn give_turns(&mut self, now: Now, out: &mut Vec<Action>) {
+        let waits = |one: &Instance| matches!(one.phase, Phase::Queued) || one.beside.is_some();
+        if !self.instances.values().any(waits) {
+            return;
+        }
         let phases = self.instances.values().flat_map(Instance::phases);
         let starting = phases.filter(|phase| matches!(phase, Phase::Starting { .. })).count();
         let free = self.starts_at_once.saturating_sub(starting);

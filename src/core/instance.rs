@@ -564,16 +564,13 @@ impl Instance {
             }
 
             // Time.
+            // Of a job: an app that is to be restarted for it has been.
             (Phase::Online { run, pid }, Input::Due) if run.part == Part::Main && self.rings(now) => {
-                if spec.policy.autorestart {
-                    self.stop(now, run, pid, Why::asked(Cause::Cron, None), out)
-                } else {
-                    let text =
-                        "cron_restart: the run before is still at work; it is left to, and no other is started".into();
-                    out.push(Action::Report { instance: self.name.clone(), text });
-                    // Its health may be due at the same moment.
-                    self.answer(now, spec, Phase::Online { run, pid }, Input::Due, out)
-                }
+                let text =
+                    "cron_restart: the run before is still at work; it is left to, and no other is started".into();
+                out.push(Action::Report { instance: self.name.clone(), text });
+                // Its health may be due at the same moment.
+                self.answer(now, spec, Phase::Online { run, pid }, Input::Due, out)
             }
             (Phase::Waiting { until, scheduled, .. }, Input::Due) if now.mono >= until => {
                 if scheduled {
@@ -749,10 +746,14 @@ impl Instance {
         self.arm(now, spec, calendar, Some(since));
     }
 
-    /// Arms after a time in which no daemon was there.
-    pub(super) fn catch_up(&mut self, now: Now, spec: &Spec, calendar: Calendar) {
+    /// Arms after a time in which no daemon was there. `begun`: a run that is not recalled yet.
+    pub(super) fn catch_up(&mut self, now: Now, spec: &Spec, calendar: Calendar, begun: Option<Wall>) {
         let missed = now.wall.0.saturating_sub(CATCH_UP).saturating_sub_unsigned(spec.policy.jitter.0);
-        let since = self.last_start().map_or(now.wall, |last| Wall((last.0 + APART).max(missed)));
+        let last = self.last_start().max(begun);
+        let since = last.map_or(now.wall, |last| Wall((last.0 + APART).max(missed)));
+        // What came while a job was at work was left out. How long a lost one was is not known.
+        let at_work = self.last.as_ref().filter(|last| !spec.policy.autorestart && last.cause != Cause::Lost);
+        let since = at_work.map_or(since, |last| since.max(last.ended_at));
         self.arm(now, spec, calendar, Some(since));
     }
 
@@ -773,6 +774,12 @@ impl Instance {
         let came = self.alarm.take_if(|alarm| alarm.due <= now.mono).map(|alarm| alarm.at);
         self.came = came.or(self.came);
         came.is_some()
+    }
+
+    /// Is an app to be restarted, for its time has come? One that is being reloaded gets another run anyway.
+    pub(super) fn rings_for_a_restart(&mut self, now: Now, spec: &Spec) -> bool {
+        let online = matches!(self.phase, Phase::Online { .. }) && spec.policy.autorestart;
+        online && self.rings(now) && !self.is_reloading()
     }
 
     /// When it next has something to do by itself.
@@ -1139,7 +1146,9 @@ impl Instance {
     fn write_end(&mut self, run: &Run, at: Mono, record: Record, out: &mut Vec<Action>) {
         self.tally.count(&record);
         let record = Box::new(record);
-        self.last = Some(record.clone());
+        if !self.last.as_ref().is_some_and(|last| last.outlasts(&record)) {
+            self.last = Some(record.clone());
+        }
         self.write(self.line(run.id, run.seq, Entry::End { record, at }), out);
     }
 

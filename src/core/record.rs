@@ -147,6 +147,15 @@ pub struct Record {
     pub next: Next,
 }
 
+impl Record {
+    /// Does it stay the last word on its instance though `other` comes later? So where a run ends before the one whose place it took.
+    #[must_use]
+    pub fn outlasts(&self, other: &Record) -> bool {
+        let seq = |record: &Record| record.run.rsplit_once('#').and_then(|(_, seq)| seq.parse::<u64>().ok());
+        self.next.action != NextAction::RunsOn && seq(self) > seq(other)
+    }
+}
+
 /// Memory of the tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {

@@ -115,41 +115,48 @@ pub struct Tail {
 /// The end of every instance's journal, from its lines in the order of writing. By id: a name may be given again.
 #[must_use]
 pub fn tails(lines: impl IntoIterator<Item = Line>) -> BTreeMap<Id, Tail> {
-    let mut tails: BTreeMap<Id, Tail> = BTreeMap::new();
-    for line in lines {
-        let tail = tails.entry(line.id).or_insert_with(|| Tail {
-            last: line.clone(),
-            newest: (RunId(0), 0),
-            last_end: None,
-            to_follow: None,
-            open: Vec::new(),
-            ended: BTreeSet::new(),
-            kills: BTreeMap::new(),
-        });
-        tail.newest = tail.newest.max(line.later.unwrap_or((line.run, line.seq)));
-        match &line.entry {
-            Entry::Start { .. } => {
-                tail.open.retain(|open| open.run != line.run);
-                tail.open.push(line.clone());
-            }
-            Entry::End { record, .. } => {
-                tail.open.retain(|open| open.run != line.run);
-                tail.ended.insert(line.run);
-                tail.kills.remove(&line.run);
-                tail.last_end = Some(line.clone());
-                if record.next.action != NextAction::RunsOn {
-                    tail.to_follow = Some(line.clone());
-                }
-            }
-            Entry::Incident(incident) => {
-                *tail.kills.entry(line.run).or_default() += incident.oom.own + incident.oom.host;
-            }
-            Entry::Asked { .. } => tail.to_follow = None,
-            Entry::Reset { .. } => {}
-        }
-        tail.last = line;
-    }
+    let mut tails = BTreeMap::new();
+    lines.into_iter().for_each(|line| learn(&mut tails, line));
     tails
+}
+
+/// The next line of the journal.
+pub fn learn(tails: &mut BTreeMap<Id, Tail>, line: Line) {
+    let tail = tails.entry(line.id).or_insert_with(|| Tail {
+        last: line.clone(),
+        newest: (RunId(0), 0),
+        last_end: None,
+        to_follow: None,
+        open: Vec::new(),
+        ended: BTreeSet::new(),
+        kills: BTreeMap::new(),
+    });
+    tail.newest = tail.newest.max(line.later.unwrap_or((line.run, line.seq)));
+    match &line.entry {
+        Entry::Start { .. } => {
+            tail.open.retain(|open| open.run != line.run);
+            tail.open.push(line.clone());
+        }
+        Entry::End { record, .. } => {
+            tail.open.retain(|open| open.run != line.run);
+            tail.ended.insert(line.run);
+            tail.kills.remove(&line.run);
+            // The first since a reset is the last word in any case.
+            let last = tail.last_end.as_ref().filter(|_| line.tally.total > 1).and_then(Line::end);
+            if !last.is_some_and(|last| last.outlasts(record)) {
+                tail.last_end = Some(line.clone());
+            }
+            if record.next.action != NextAction::RunsOn {
+                tail.to_follow = Some(line.clone());
+            }
+        }
+        Entry::Incident(incident) => {
+            *tail.kills.entry(line.run).or_default() += incident.oom.own + incident.oom.host;
+        }
+        Entry::Asked { .. } => tail.to_follow = None,
+        Entry::Reset { .. } => {}
+    }
+    tail.last = line;
 }
 
 impl Fleet {
@@ -254,12 +261,17 @@ impl Fleet {
         for id in ids {
             let tail = found.tails.get(&id);
             fleet.recall(id, tail);
-            fleet.catch_up(now, id);
+            let open = tail.into_iter().flat_map(|tail| &tail.open).filter_map(|line| match line.entry {
+                Entry::Start { at, .. } => Some(at),
+                _ => None,
+            });
+            let begun = held.get(&id).into_iter().flatten().map(|one| one.started.wall).chain(open).max();
+            fleet.catch_up(now, id, begun);
             match held.remove(&id) {
                 Some(runs) => fleet.adopt(now, id, runs, tail, &mut out),
                 None => fleet.resume(now, id, tail, &mut out),
             }
-            fleet.catch_up(now, id);
+            fleet.catch_up(now, id, None);
         }
         out.push(Action::Persist);
         fleet.settle(now, &mut out);
@@ -325,11 +337,8 @@ impl Fleet {
         (instance.last_run, instance.seq) = tail.newest;
         instance.tally = tail.last.tally.clone();
         instance.streak = tail.last.streak.clone();
-        instance.last =
-            tail.last_end.as_ref().filter(|_| instance.tally.total > 0).and_then(|line| match &line.entry {
-                Entry::End { record, .. } => Some(record.clone()),
-                Entry::Start { .. } | Entry::Incident(_) | Entry::Reset { .. } | Entry::Asked { .. } => None,
-            });
+        let last_end = tail.last_end.as_ref().filter(|_| instance.tally.total > 0);
+        instance.last = last_end.and_then(Line::end).cloned().map(Box::new);
     }
 
     /// Goes on with the runs that the keeper holds: one, or the two of a reload.
@@ -413,11 +422,11 @@ impl Fleet {
         };
     }
 
-    fn catch_up(&mut self, now: Now, id: Id) {
+    fn catch_up(&mut self, now: Now, id: Id, begun: Option<Wall>) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.seed = self.seed;
         if let Some(app) = self.apps.get(&instance.app) {
-            instance.catch_up(now, &app.spec, self.calendar);
+            instance.catch_up(now, &app.spec, self.calendar, begun);
         }
     }
 

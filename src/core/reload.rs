@@ -69,6 +69,11 @@ impl Instance {
         run.is_some_and(|run| matches!(run.part, Part::Successor { .. }))
     }
 
+    /// Is a successor there, or to come?
+    pub(super) fn is_reloading(&self) -> bool {
+        self.has_successor() || matches!(self.beside, Some(Beside::Awaited { .. }))
+    }
+
     /// Would a reload leave no gap? Only where both runs accept from the same sockets: whoever connects meanwhile waits in their queue.
     #[must_use]
     pub fn can_hand_over(&self, spec: &Spec) -> bool {

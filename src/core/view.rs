@@ -2,6 +2,7 @@
 
 use super::clock::{Millis, Wall};
 use super::name::Id;
+use super::probe::Answer;
 use super::record::{Cause, CauseCount, Incident, Record};
 use super::spec::Spec;
 use super::trend::Trend;
@@ -93,6 +94,9 @@ pub struct Description {
     pub tree: Vec<ProcessView>,
     /// The name of the status' reason: why it waits, why it gave up.
     pub note: Option<String>,
+    /// The last answers of its run to its health check, the newest last.
+    #[serde(default)]
+    pub answers: Vec<Answer>,
 }
 
 /// A process of a tree.

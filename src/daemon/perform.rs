@@ -1256,6 +1256,10 @@ impl Daemon {
                     log_bytes_lost: self.output.lost(&files),
                     tree: run.map(|run| views::tree(&self.runs, self.keeper, run.id)).unwrap_or_default(),
                     note: views::reason(&self.fleet, one),
+                    answers: run
+                        .and_then(|run| run.health.as_ref())
+                        .map(|health| health.answers.iter().cloned().collect())
+                        .unwrap_or_default(),
                 })
             })
             .collect();

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use stead::core::action::{Action, Line, To};
+use stead::core::action::{Action, To};
 use stead::core::clock::{Millis, Mono, Now, Wall};
 use stead::core::command::{Asked, Change, ChangeKind, Command, Origin, Refusal, Reply, Terms};
 use stead::core::cron::Calendar;
@@ -18,7 +18,7 @@ use stead::core::instance::Want;
 use stead::core::name::{AppName, Id, RunId, Ticket};
 use stead::core::probe::Outcome;
 use stead::core::record::{Actor, SpawnFailure};
-use stead::core::recover::{Found, HeldState, Tail, Wanted, tails};
+use stead::core::recover::{Found, HeldState, Tail, Wanted, learn};
 use stead::core::spec::{Env, Spec};
 
 /// The keeper starts the next daemon so soon.
@@ -36,6 +36,10 @@ pub struct World {
     pub laws: Laws,
     /// What happened so far, in words; no wall time is among them.
     pub transcript: String,
+    /// Is the story told, and are the laws asked? They remember every run.
+    is_told: bool,
+    /// So many the daemons have heard of.
+    pub events: u64,
     /// By run (`api#2`), instance or app; the nearest holds.
     pub tempers: BTreeMap<String, Temper>,
     /// From what happens to the daemon's hearing of it.
@@ -59,7 +63,8 @@ pub struct World {
 pub struct Disk {
     pub wanted: Wanted,
     pub saved: Option<Wanted>,
-    pub journal: Vec<Line>,
+    /// What the journal says last of each instance.
+    pub journal: BTreeMap<Id, Tail>,
 }
 
 #[derive(Clone, Debug)]
@@ -82,6 +87,8 @@ impl World {
             disk: Disk::default(),
             laws: Laws::default(),
             transcript: String::new(),
+            is_told: true,
+            events: 0,
             tempers: BTreeMap::new(),
             latency: Millis(0),
             mail: BTreeMap::new(),
@@ -98,6 +105,11 @@ impl World {
         world.begin();
         world.transcript.clear();
         world
+    }
+
+    /// One that is too long to be told.
+    pub fn untold(cpus: usize) -> World {
+        World { is_told: false, ..World::new(cpus) }
     }
 
     /// Time since the world began; a boot does not set it back.
@@ -129,7 +141,9 @@ impl World {
             self.say(&format!("{heading}: nobody is there"));
             return None;
         };
-        self.laws.asked(ticket, &command);
+        if self.is_told {
+            self.laws.asked(ticket, &command);
+        }
         if command == Command::Resurrect
             && let Some(saved) = &self.disk.saved
         {
@@ -162,6 +176,7 @@ impl World {
         let before = wants(self);
         let event = Event::Changed { app, path: path.to_owned() };
         let heading = words::event(&event, |run| self.laws.shown(run));
+        self.laws.wished();
         if self.fleet.is_some() {
             self.handle(&heading, event);
         }
@@ -259,11 +274,15 @@ impl World {
     /// The wall clock steps; nothing else does.
     pub fn wall_steps(&mut self, by: i64) {
         self.now.wall = Wall(self.now.wall.0 + by);
+        self.laws.clock_is_set(by);
         self.handle("the clock is set", Event::ClockSet);
     }
 
     /// A note of the story itself.
     pub fn say(&mut self, line: &str) {
+        if !self.is_told {
+            return;
+        }
         let elapsed = self.elapsed().0;
         let _ = writeln!(self.transcript, "{:>8}.{:03}  {line}", elapsed / 1000, elapsed % 1000);
     }
@@ -333,12 +352,13 @@ impl World {
                 Event::Exited { run, exit: exit.clone(), left: kept.children }
             }
         };
-        let heading = words::event(&event, |run| self.laws.shown(run));
+        let heading = if self.is_told { words::event(&event, |run| self.laws.shown(run)) } else { String::new() };
         self.handle(&heading, event);
     }
 
     fn handle(&mut self, heading: &str, event: Event) {
         let Some(fleet) = &mut self.fleet else { return };
+        self.events += 1;
         let actions = fleet.handle(self.now, event);
         if !matches!(heading, "due" | "the clock is set") || !actions.is_empty() {
             self.say(heading);
@@ -351,9 +371,9 @@ impl World {
             if self.dies_after == Some(0) {
                 return self.daemon_dies();
             }
-            let line = words::action(&action, |run| self.laws.shown(run));
-            self.says(&line);
-            if let Some(fleet) = &self.fleet {
+            if let Some(fleet) = self.fleet.as_ref().filter(|_| self.is_told) {
+                let line = words::action(&action, |run| self.laws.shown(run));
+                let _ = writeln!(self.transcript, "{:14}{line}", "");
                 self.laws.performed(self.now, &action, (&self.kernel, &self.disk, fleet), &self.transcript);
             }
             self.act(action);
@@ -392,7 +412,7 @@ impl World {
                 self.finishing.insert(run, tree);
                 self.sweep(run);
             }
-            Action::Journal { line, .. } => self.disk.journal.push(*line),
+            Action::Journal { line, .. } => learn(&mut self.disk.journal, *line),
             Action::Forget { run } => drop(self.kernel.table.remove(&run)),
             Action::Persist => self.persist(),
             Action::Save { ticket, .. } => {
@@ -414,7 +434,9 @@ impl World {
     }
 
     fn answer(&mut self, ticket: Ticket, result: &Result<Reply, Refusal>) {
-        self.laws.answered(ticket, result, &self.transcript);
+        if self.is_told {
+            self.laws.answered(ticket, result, &self.transcript);
+        }
     }
 
     fn persist(&mut self) {
@@ -445,12 +467,15 @@ impl World {
             highest_run: self.kernel.highest,
             held: self.kernel.inventory(),
             calendar: Calendar::default(),
-            tails: tails(self.disk.journal.iter().cloned())
-                .into_iter()
+            tails: self
+                .disk
+                .journal
+                .iter()
                 .map(|(id, tail)| {
                     let (last, last_end) = (through_json(&tail.last), through_json(&tail.last_end));
                     let (to_follow, open) = (through_json(&tail.to_follow), through_json(&tail.open));
-                    (id, Tail { last, last_end, to_follow, open, ..tail })
+                    let (newest, ended, kills) = (tail.newest, tail.ended.clone(), tail.kills.clone());
+                    (*id, Tail { last, newest, last_end, to_follow, open, ended, kills })
                 })
                 .collect(),
         };

@@ -6,7 +6,9 @@ use super::moment::{ago, local, since};
 use super::screen::{Screen, Style};
 use super::text;
 use crate::core::clock::{Millis, Wall};
-use crate::core::spec::{Bytes, KillMode, Spec};
+use crate::core::name::AppName;
+use crate::core::probe::Answer;
+use crate::core::spec::{Bytes, HealthCheck, KillMode, Need, Spec};
 use crate::core::view::{Description, Enforcement, HistoryView, Status};
 
 const HOUR: u64 = 3_600_000;
@@ -48,6 +50,10 @@ pub fn page(screen: &Screen, now: Wall, one: &Description, history: Option<&Hist
     spec(&mut page, &one.spec);
     page.line("id", view.id.0.to_string());
     page.line("added", ago(now, one.created_at));
+    if let Some(check) = &one.spec.readiness.health_check {
+        page.part("health check");
+        health(&mut page, now, check, &one.answers);
+    }
     page.part("logs");
     logs(&mut page, one);
     let oldest = history.and_then(|history| history.readings.first()).map_or(now, |reading| reading.at);
@@ -146,6 +152,9 @@ fn spec(page: &mut Page<'_>, spec: &Spec) {
     if let Some(count) = spec.instances {
         page.line("instances", format!("{count} in the file, number in {}", spec.instance_var));
     }
+    if !spec.depends_on.is_empty() {
+        page.line("depends on", spec.depends_on.iter().map(dependency).collect::<Vec<_>>().join(", "));
+    }
     page.line("restart policy", policy(spec));
     let stop = &spec.stop;
     let whom = match stop.kill_mode {
@@ -173,6 +182,32 @@ fn spec(page: &mut Page<'_>, spec: &Spec) {
     }
     if let Some(file) = &spec.pid_file {
         page.line("pid file", file.to_string_lossy());
+    }
+}
+
+fn health(page: &mut Page<'_>, now: Wall, check: &HealthCheck, answers: &[Answer]) {
+    let HealthCheck { probe, interval, timeout, retries, start_period } = check;
+    page.line("asks", format!("{probe} every {interval}, and waits {timeout} for the answer"));
+    let failures = if *retries == 1 { "failure".into() } else { format!("{retries} failures in a row") };
+    let start = match start_period {
+        Millis(0) => String::new(),
+        period => format!("; those in its first {period} do not count"),
+    };
+    page.line("restarts after", format!("{failures}{start}"));
+    for answer in answers.iter().rev() {
+        let style = if answer.ok { Style::Plain } else { Style::Red };
+        page.painted(&format!("{} ago", since(answer.at, now)), style, format!("{} ({})", answer.said, answer.took_ms));
+    }
+    if answers.is_empty() {
+        page.line("answers", "none yet");
+    }
+}
+
+fn dependency((app, need): (&AppName, &Need)) -> String {
+    match need {
+        Need::Started => app.to_string(),
+        Need::Healthy => format!("{app} (healthy)"),
+        Need::Done => format!("{app} (done)"),
     }
 }
 
@@ -237,8 +272,8 @@ pub mod tests {
     use super::super::list::tests::{NOW, record, view};
     use super::super::screen::tests::{colored, plain};
     use super::*;
-    use crate::core::name::AppName;
     use crate::core::record::Cause;
+    use crate::core::spec::Probe;
     use crate::core::view::ProcessView;
 
     /// All about an app that is well.
@@ -260,6 +295,7 @@ pub mod tests {
             log_bytes_lost: 0,
             tree: Vec::new(),
             note: None,
+            answers: Vec::new(),
         }
     }
 
@@ -302,6 +338,33 @@ pub mod tests {
         assert!(
             page(&colored(80), NOW, &one, None).starts_with("\u{1b}[1mweb\u{1b}[0m  \u{1b}[1;31merrored\u{1b}[0m\n")
         );
+    }
+
+    #[test]
+    fn what_it_needs_and_how_it_answers_is_shown() {
+        let mut one = description("web");
+        let name = |text: &str| AppName::parse(text).unwrap();
+        one.spec.depends_on = [(name("db"), Need::Healthy), (name("queue"), Need::Started)].into();
+        one.spec.readiness.health_check = Some(HealthCheck {
+            probe: Probe::Http("http://127.0.0.1:5000/health".into()),
+            interval: Millis(30_000),
+            timeout: Millis(5_000),
+            retries: 3,
+            start_period: Millis(0),
+        });
+        let answer = |ago, ok, said: &str| Answer { at: Wall(NOW.0 - ago), ok, said: said.into(), took_ms: Millis(3) };
+        one.answers = vec![answer(42_000, true, "HTTP 200 OK"), answer(12_000, false, "HTTP 503 Service Unavailable")];
+        let shown = page(&plain(80), NOW, &one, None);
+        assert_eq!(lines(&shown, &["depends on"]), ["  depends on      db (healthy), queue"]);
+        let health: Vec<&str> = shown.lines().skip_while(|line| *line != "health check").take(5).collect();
+        let expected = [
+            "health check",
+            "  asks            http://127.0.0.1:5000/health every 30 s, and waits 5 s for the",
+            "                  answer",
+            "  restarts after  3 failures in a row",
+            "  12 s ago        HTTP 503 Service Unavailable (3 ms)",
+        ];
+        assert_eq!(health, expected);
     }
 
     #[test]
