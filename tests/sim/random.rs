@@ -543,7 +543,7 @@ fn in_worlds<S: Strategy>(
     };
     std::thread::scope(|scope| {
         let others = std::thread::available_parallelism().map_or(0, |all| all.get() - 1);
-        (0..others).for_each(|_| drop(scope.spawn(&work)));
+        (0..others).for_each(|_| drop(scope.spawn(work)));
         work();
     });
     if let Some(fault) = first_fault.into_inner().unwrap() {
