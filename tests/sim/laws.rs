@@ -126,6 +126,10 @@ impl Laws {
         self.told_daemon = 0;
         for life in self.lives.values_mut().filter(|life| life.records == 0) {
             life.lost = true;
+            // That it was ended for its time only the keeper knew.
+            if life.told.is_some() {
+                self.counts.entry(life.id).or_default().time = None;
+            }
         }
         let unknown = |(_, life): &(&RunId, &Life)| life.lost && life.start_lines == 0;
         let unknown: Vec<RunId> = self.lives.iter().filter(unknown).map(|(run, _)| *run).collect();

@@ -196,7 +196,7 @@ fn health(page: &mut Page<'_>, now: Wall, check: &HealthCheck, answers: &[Answer
     page.line("restarts after", format!("{failures}{start}"));
     for answer in answers.iter().rev() {
         let style = if answer.ok { Style::Plain } else { Style::Red };
-        page.painted(&format!("{} ago", since(answer.at, now)), style, format!("{} ({})", answer.said, answer.took_ms));
+        page.painted(&format!("{} ago", since(now, answer.at)), style, format!("{} ({})", answer.said, answer.took_ms));
     }
     if answers.is_empty() {
         page.line("answers", "none yet");
@@ -359,10 +359,10 @@ pub mod tests {
         let health: Vec<&str> = shown.lines().skip_while(|line| *line != "health check").take(5).collect();
         let expected = [
             "health check",
-            "  asks            http://127.0.0.1:5000/health every 30 s, and waits 5 s for the",
-            "                  answer",
+            "  asks            http://127.0.0.1:5000/health every 30 s, and waits 5 s for the answer",
             "  restarts after  3 failures in a row",
             "  12 s ago        HTTP 503 Service Unavailable (3 ms)",
+            "  42 s ago        HTTP 200 OK (3 ms)",
         ];
         assert_eq!(health, expected);
     }
