@@ -751,8 +751,9 @@ impl Instance {
         let missed = now.wall.0.saturating_sub(CATCH_UP).saturating_sub_unsigned(spec.policy.jitter.0);
         let last = self.last_start().max(begun);
         let since = last.map_or(now.wall, |last| Wall((last.0 + APART).max(missed)));
-        // What came while a job was at work was left out. How long a lost one was is not known.
-        let at_work = self.last.as_ref().filter(|last| !spec.policy.autorestart && last.cause != Cause::Lost);
+        // What came while a job was at work was left out, and an app that starts after a time needs no restart for it. How long a lost
+        // job was at work is not known.
+        let at_work = self.last.as_ref().filter(|last| spec.policy.autorestart || last.cause != Cause::Lost);
         let since = at_work.map_or(since, |last| since.max(last.ended_at));
         self.arm(now, spec, calendar, Some(since));
     }

@@ -27,7 +27,7 @@ mod armed {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
-    /// In the home: a line for each daemon in turn, `SIDE WHAT NTH FROM WITHIN`. It dies when it passes the place for the NTH time,
+    /// In the home: a line for each daemon in turn, `SIDE WHAT NTH FROM WITHIN`, perhaps with ` hangs` behind it. It dies, or hangs, when it passes the place for the NTH time,
     /// but not before it has served for FROM milliseconds; where it did not come there WITHIN as many, at the next place, whichever
     /// that is. A daemon without a line lives on.
     pub const PLAN: &str = "crash-plan";
@@ -78,6 +78,7 @@ mod armed {
         left: AtomicU32,
         from: Duration,
         within: Duration,
+        end: Signal,
         deaths: PathBuf,
     }
 
@@ -101,7 +102,8 @@ mod armed {
         let mut number = || words.next()?.parse::<u32>().ok();
         let (nth, from, within) = (number()?, number()?, number()?);
         let [from, within] = [from, within].map(|ms| Duration::from_millis(ms.into()));
-        Some(Plan { point, left: AtomicU32::new(nth), from, within, deaths })
+        let end = if words.next() == Some("hangs") { Signal::SIGSTOP } else { Signal::SIGKILL };
+        Some(Plan { point, left: AtomicU32::new(nth), from, within, end, deaths })
     }
 
     pub fn pass(side: &str, what: &str) {
@@ -118,7 +120,7 @@ mod armed {
             let deaths = OpenOptions::new().append(true).create(true).open(&plan.deaths);
             let line = format!("{side} {what} {}\n", process::pid());
             let _ = deaths.and_then(|mut file| file.write_all(line.as_bytes()));
-            let _ = kill(Pid::this(), Signal::SIGKILL);
+            let _ = kill(Pid::this(), plan.end);
         }
     }
 }
