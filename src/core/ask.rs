@@ -280,6 +280,8 @@ impl Fleet {
                 }
                 _ => {
                     wishes.push(id);
+                    // One that ends by itself amid its reload: its successor is the run that is waited for.
+                    let after = instance.successor().map_or(after, |run| RunId(run.id.0 - 1));
                     wait.goals.push((id, name.clone(), Goal::UpAfter(after)));
                     wait.reply.changes.push(changed(name, ChangeKind::Started, None));
                 }

@@ -63,10 +63,14 @@ impl Instance {
         std::iter::once(&mut self.phase).chain(second)
     }
 
+    pub(super) fn successor(&self) -> Option<&Run> {
+        let run = self.beside.as_ref().and_then(Beside::phase).and_then(Phase::run);
+        run.filter(|run| matches!(run.part, Part::Successor { .. }))
+    }
+
     /// Is there a successor, be it one that was given up and has not ended yet?
     pub(super) fn has_successor(&self) -> bool {
-        let run = self.beside.as_ref().and_then(Beside::phase).and_then(Phase::run);
-        run.is_some_and(|run| matches!(run.part, Part::Successor { .. }))
+        self.successor().is_some()
     }
 
     /// Is a successor there, or to come?
