@@ -1079,7 +1079,9 @@ impl Instance {
     /// What follows, from the wish first, then from the policy.
     fn decide(&mut self, spec: &Arc<Spec>, run: &Run, verdict: &Verdict, end: &Ended) -> Next {
         let plain = |action, delay_ms, reason: &str| Next { action, delay_ms, reason: reason.to_owned() };
-        if run.part != Part::Main && self.want == Want::Up {
+        // The successor of a run that is done and over is what comes back with stead.
+        let stays = verdict.cause != Cause::Shutdown || run.part == Part::Predecessor || self.phase != Phase::Stopped;
+        if run.part != Part::Main && self.want == Want::Up && stays {
             return self.other_stays(run);
         }
         // A run that lived long proves the app well, however it ended.

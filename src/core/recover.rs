@@ -352,11 +352,20 @@ impl Fleet {
             _ => None,
         };
         let newest = held.last().map(|one| one.run);
+        // Whoever took its place has ended already, and what follows that is written.
+        let end = tail.and_then(|tail| tail.last_end.as_ref()).filter(|end| newest < Some(end.run));
+        let main_ended = end.and_then(Line::end).is_some_and(|record| record.next.action != NextAction::RunsOn)
+            && held.last().is_some_and(handed_over);
+        if main_ended {
+            let to_follow = tail.and_then(|tail| tail.to_follow.as_ref()).filter(|end| newest < Some(end.run));
+            instance.phase = follows(instance.want, to_follow);
+        }
         let mut ends = None;
         for one in held {
             let is_newest = Some(one.run) == newest;
             let part = match (&reload, is_newest) {
                 (Some(why), true) => Part::Successor { why: why.clone() },
+                (None, true) if main_ended => Part::Predecessor,
                 (Some(_), false) | (None, true) => Part::Main,
                 (None, false) => Part::Predecessor,
             };
@@ -413,13 +422,9 @@ impl Fleet {
         let ran = last_end.is_some() || !open.is_empty();
         let asked = matches!(last.entry, Entry::Asked { .. });
         let to_follow = to_follow.as_ref().filter(|end| open.is_empty() && of_this_boot(end.run));
-        instance.phase = match (instance.want, to_follow.map(|end| &end.entry)) {
-            (Want::Down | Want::Gone, _) => Phase::Stopped,
-            (Want::Up, Some(Entry::End { record, at })) => after(&record.next, *at, record.ended_at),
-            // A job that was cut short, or was waiting in an earlier boot, waits for its time.
-            (Want::Up, _) if ran && !asked && app.spec.policy.schedule().is_some() => Phase::Stopped,
-            (Want::Up, _) => Phase::Queued,
-        };
+        // A job that was cut short, or was waiting in an earlier boot, waits for its time.
+        let waits = to_follow.is_none() && ran && !asked && app.spec.policy.schedule().is_some();
+        instance.phase = if waits { Phase::Stopped } else { follows(instance.want, to_follow) };
     }
 
     fn catch_up(&mut self, now: Now, id: Id, begun: Option<Wall>) {
@@ -521,6 +526,15 @@ impl Instance {
             HeldState::Ended { exit } => self.ending(now, run, pid, exit, None, held.note.intent, out),
         };
         (phase, None)
+    }
+}
+
+/// Where the end that says what follows left an instance; `None`: a run is asked for since.
+fn follows(want: Want, end: Option<&Line>) -> Phase {
+    match (want, end.map(|end| &end.entry)) {
+        (Want::Down | Want::Gone, _) => Phase::Stopped,
+        (Want::Up, Some(Entry::End { record, at })) => after(&record.next, *at, record.ended_at),
+        (Want::Up, _) => Phase::Queued,
     }
 }
 

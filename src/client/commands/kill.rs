@@ -5,6 +5,8 @@ use crate::client::connect::Daemon;
 use crate::client::render::screen;
 use crate::client::{Context, Outcome};
 use crate::core::command::{Command, Refusal};
+use crate::os::process;
+use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -13,6 +15,7 @@ const LAST_STEPS: Duration = Duration::from_secs(10);
 
 pub async fn run(context: &Context, wait: NoWait) -> Outcome {
     let daemon = Daemon { home: context.daemon.home.clone(), starts: false };
+    let keeper = daemon.home.holder().and_then(|pid| process::pidfd_open(pid).ok()).filter(|_| daemon.home.is_held());
     let ended = match daemon.get("/v1/ping").await {
         Err(_) if !daemon.home.is_held() => {
             screen::print("stead is not running\n")?;
@@ -42,6 +45,10 @@ pub async fn run(context: &Context, wait: NoWait) -> Outcome {
         let who = daemon.home.holder().map_or("its keeper".to_owned(), |pid| format!("its keeper (pid {pid})"));
         return Err(Refusal::failed(format!("all apps have ended, but {who} is still there"))
             .hint(format!("{} may say why", daemon.home.path.join("stead.log").display())));
+    }
+    // It lets go of its home a moment before it is gone.
+    if let Some(keeper) = keeper {
+        process::wait_ended(&[keeper.as_fd()], LAST_STEPS);
     }
     screen::print("all apps are stopped, and stead has ended\n")?;
     Ok(0)
