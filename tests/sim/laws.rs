@@ -35,6 +35,8 @@ struct Life {
     asked_to_leave: Option<Mono>,
     /// The first signal of a stop.
     told: Option<Mono>,
+    /// Its stop has been written down when all was to end at once: no order is kept then, by whoever finds the note neither.
+    noted_at_once: bool,
     /// SIGKILL has been written down when it was due: who finds the note may send it.
     kill_noted: bool,
     /// SIGKILL has been sent.
@@ -295,6 +297,7 @@ impl Laws {
                 start_lines: 0,
                 mentioned: false,
                 successor,
+                noted_at_once: false,
                 relieved: false,
                 asked_to_leave: None,
                 told: None,
@@ -374,7 +377,8 @@ impl Laws {
     fn ends_after_what_needs_it(&self, run: RunId, kernel: &Kernel, fleet: &Fleet, story: &str) {
         let (Some(life), Some(kept)) = (self.lives.get(&run), kernel.table.get(&run)) else { return };
         let planned = kept.note.intent.as_ref().is_some_and(|intent| is_planned(intent.why.cause));
-        if self.signal_verb || life.told.is_some() || !planned || self.told_daemon > 1 || !kept.main_lives() {
+        let at_once = self.told_daemon > 1 || life.noted_at_once;
+        if self.signal_verb || life.told.is_some() || !planned || at_once || !kept.main_lives() {
             return;
         }
         // Of a reload: the other run is what they need.
@@ -434,6 +438,7 @@ impl Laws {
         let shown = self.shown(run);
         self.takes_over(run, note);
         let Some(life) = self.lives.get_mut(&run) else { return };
+        life.noted_at_once |= self.told_daemon > 1 && note.intent.is_some();
         if note.intent.as_ref().is_none_or(|intent| intent.sent != Sent::SigKill) {
             return;
         }
