@@ -585,7 +585,7 @@ while True:
 fn listen_holds_sockets_that_no_restart_closes() {
     let stead = Stead::new();
     stead.file("server.py", SERVER);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = crate::harness::free_port();
     stead.start(&format!(
         "apps:\n  - {{name: web, script: server.py, listen: ['127.0.0.1:{port}', web.sock], restart_delay: 500}}\n"
     ));

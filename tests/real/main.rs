@@ -4,6 +4,7 @@ mod attributes;
 mod bad_input;
 mod causes;
 mod children;
+mod counter;
 // A release build has no places to die at.
 #[cfg(debug_assertions)]
 mod crash_points;

@@ -233,7 +233,7 @@ fn a_webhook_that_hangs_or_leads_elsewhere_or_is_not_there_is_a_fault_and_nobody
         .into_boxed_str(),
     );
     let redirects = Server::new(move |_| Some(to));
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = crate::harness::free_port();
     let stead = Stead::new();
     stead.start(&format!(
         "{CALM}notify:\n- {{webhook: '{}', timeout: 400}}\n- webhook: '{}'\n- webhook: http://127.0.0.1:{nobody}/\n\

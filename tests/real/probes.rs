@@ -1,6 +1,6 @@
 //! When an app is online, whether it is well, and what must be there before it.
 
-use crate::harness::{Stead, is_alive, signal, until};
+use crate::harness::{Stead, free_port, is_alive, signal, until};
 use serde_json::{Value, json};
 
 /// Serves `$PORT` after `$DELAY` seconds, says READY=1 where it can, and answers 503 while there is a file `ill`.
@@ -23,11 +23,6 @@ if notify:
     said.sendto(b"STATUS=up\nREADY=1", "\0" + notify[1:])
 server.serve_forever()
 "#;
-
-/// A port that nobody has at this moment.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 fn apps(stead: &Stead, apps: &str) {
     stead.file("ecosystem.yaml", &format!("apps:\n{apps}"));

@@ -1,26 +1,16 @@
 //! The daemon dies; the apps, their lines, their exit statuses and their clients do not notice.
 
-use crate::harness::{LIMIT, Stead, begun, daemon_of, eventually, eventually_within, freeze, is_alive, signal, until};
+use crate::counter::{assert_all_lines, counters};
+use crate::harness::{
+    LIMIT, Stead, begun, daemon_of, eventually, eventually_within, free_port, freeze, is_alive, signal, until,
+};
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 const KILL: i32 = 9;
-
-/// Prints numbered lines until SIGINT, then says how many they were.
-const COUNTER: &str = "
-from kit import *
-done = []
-signal.signal(signal.SIGINT, lambda *_: done.append(1))
-n = 0
-while not done:
-    n += 1
-    print(n, NAME)
-    time.sleep(0.004)
-note(f'{n}')
-";
 
 /// Does not mind SIGINT, and says when it comes.
 const STUBBORN: &str = "
@@ -44,25 +34,6 @@ while True:
         one.sendall(f'{os.getpid()}\\n'.encode())
         one.close()
 ";
-
-/// A counter that was stopped has all its lines in the log, each once.
-fn assert_all_lines(stead: &Stead, name: &str) {
-    let last: usize =
-        stead.diary(name).last().unwrap_or_else(|| panic!("{name} did not end by itself")).parse().unwrap();
-    let expected: String = (1..=last).map(|n| format!("{n} {name}\n")).collect();
-    let log = stead.log(name, "out");
-    if log != expected {
-        let at = log.lines().zip(expected.lines()).position(|(one, other)| one != other);
-        panic!("{name}: {} lines of {last}, the first wrong one is number {at:?}", log.lines().count());
-    }
-}
-
-fn counters(stead: &Stead, count: usize) -> String {
-    stead.kit();
-    stead.file("counter.py", COUNTER);
-    let apps = (0..count).map(|n| format!("  - {{name: counter-{n}, script: ./counter.py, kill_timeout: 20s}}\n"));
-    format!("apps:\n{}", apps.collect::<String>())
-}
 
 #[test]
 fn a_killed_daemon_costs_no_app_no_line_and_no_exit_status() {
@@ -274,7 +245,7 @@ fn listening_sockets_refuse_nobody_while_daemon_and_app_restart() {
     let stead = Stead::new();
     stead.kit();
     stead.file("server.py", SERVER);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     stead.start(&format!(
         "apps:\n  - {{name: server, script: ./server.py, restart_delay: 1500, listen: ['127.0.0.1:{port}', ./door]}}\n"
     ));

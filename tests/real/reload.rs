@@ -1,9 +1,9 @@
 //! A reload over the sockets that stead holds: no request is lost, whatever the new run does.
 
-use crate::harness::{LIMIT, Stead, children, eventually, freeze, is_alive, signal, until};
+use crate::harness::{LIMIT, Stead, children, eventually, free_port, freeze, is_alive, signal, until};
 use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
@@ -48,10 +48,6 @@ server.server_close()
 "#;
 
 const CONT: i32 = 18;
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A stead with the app `web`, and its port.
 fn served(attributes: &str) -> (Stead, u16) {

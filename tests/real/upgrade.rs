@@ -1,12 +1,13 @@
 //! Another binary takes the place of the running stead: keeper, apps, sockets and output are the same afterwards, or nothing has changed.
 
+use crate::counter::{assert_all_lines, counters};
 use crate::harness::{
-    LIMIT, Said, Stead, children, daemon_of, eventually, eventually_within, freeze, is_alive, said, signal, state,
-    until,
+    LIMIT, Said, Stead, children, daemon_of, eventually, eventually_within, free_port, freeze, is_alive, said, signal,
+    state, until,
 };
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,19 +17,6 @@ use std::time::{Duration, Instant};
 const HUP: i32 = 1;
 const KILL: i32 = 9;
 const TERM: i32 = 15;
-
-/// Prints numbered lines until SIGINT, then says how many they were.
-const COUNTER: &str = "
-from kit import *
-done = []
-signal.signal(signal.SIGINT, lambda *_: done.append(1))
-n = 0
-while not done:
-    n += 1
-    print(n, NAME)
-    time.sleep(0.004)
-note(f'{n}')
-";
 
 /// Answers each connection with its pid.
 const SERVER: &str = "
@@ -50,24 +38,22 @@ const CRASHER: &str = "#!/bin/sh\n[ -e over ] && exec sleep 1000\necho run >>cra
 const PORT_APP: &str = "  - {name: server, script: ./server.py, listen: ['127.0.0.1:PORT']}\n";
 
 /// A fleet of counters beside what else is named; `PORT` in it is a free one.
-fn fleet(counters: usize, others: &str) -> (Stead, u16) {
+fn fleet(count: usize, others: &str) -> (Stead, u16) {
     let stead = Stead::new();
-    stead.kit();
-    for (name, text) in [("counter", COUNTER), ("server", SERVER), ("seven", SEVEN)] {
+    let file = counters(&stead, count);
+    for (name, text) in [("server", SERVER), ("seven", SEVEN)] {
         stead.file(&format!("{name}.py"), text);
     }
     stead.file("crasher.sh", CRASHER);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let apps = (0..counters).map(|n| format!("  - {{name: counter-{n}, script: ./counter.py, kill_timeout: 20s}}\n"));
-    let others = others.replace("PORT", &port.to_string());
-    stead.start(&format!("apps:\n{}{others}", apps.collect::<String>()));
-    until_they_count(&stead, counters);
+    let port = free_port();
+    stead.start(&(file + &others.replace("PORT", &port.to_string())));
+    until_they_count(&stead, count);
     (stead, port)
 }
 
 /// And know by now how they are stopped.
-fn until_they_count(stead: &Stead, counters: usize) {
-    (0..counters).for_each(|n| until("it counts", || !stead.log(&format!("counter-{n}"), "out").is_empty()));
+fn until_they_count(stead: &Stead, count: usize) {
+    (0..count).for_each(|n| until("it counts", || !stead.log(&format!("counter-{n}"), "out").is_empty()));
 }
 
 /// The binary under test at another place. By cp(1): a file that this process has open for writing could not be executed while
@@ -108,17 +94,9 @@ fn answers(port: u16) -> i32 {
 }
 
 /// Stops the counters; each has all its lines in the log, each once.
-fn assert_no_line_lost(stead: &Stead, counters: usize) {
+fn assert_no_line_lost(stead: &Stead, count: usize) {
     stead.ok(["stop", "all"]);
-    for name in (0..counters).map(|n| format!("counter-{n}")) {
-        let last: usize = stead.diary(&name).last().expect("it ended by itself").parse().unwrap();
-        let expected: String = (1..=last).map(|n| format!("{n} {name}\n")).collect();
-        let log = stead.log(&name, "out");
-        if log != expected {
-            let at = log.lines().zip(expected.lines()).position(|(one, other)| one != other);
-            panic!("{name}: {} lines of {last}, the first wrong one is number {at:?}", log.lines().count());
-        }
-    }
+    (0..count).for_each(|n| assert_all_lines(stead, &format!("counter-{n}")));
 }
 
 /// What must be the same before and after.
@@ -169,9 +147,7 @@ fn an_upgrade_costs_no_app_no_line_no_connection_and_no_exit_status() {
 #[test]
 fn a_binary_that_replaced_the_running_one_takes_over() {
     let stead = Stead::new();
-    stead.kit();
-    stead.file("counter.py", COUNTER);
-    stead.file("ecosystem.yaml", "apps:\n  - {name: counter-0, script: ./counter.py, kill_timeout: 20s}\n");
+    stead.file("ecosystem.yaml", &counters(&stead, 1));
     let (path, new) = (copy(&stead, "stead"), copy(&stead, "new"));
     let by_path = |args: &[&str]| {
         let mut command = Command::new(&path);
