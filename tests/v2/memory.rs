@@ -17,7 +17,7 @@ const FLEET: &str = "apps:
   - {<<: *app, name: worker, args: worker}
   - {<<: *app, name: escape, args: escape}
   - {<<: *app, name: cache, args: cache}
-  - {name: burst, script: memory.py, args: burst, max_memory_restart: 24M, restart_delay: 1h}
+  - {name: burst, script: memory.py, args: burst, max_memory_restart: 24M, kill_timeout: 60s, restart_delay: 1h}
   - &wall {name: shell, script: ./shell.sh, memory_max: 24M, restart_delay: 1h}
   - {<<: *wall, name: shell-alone, oom_policy: continue}
   - {<<: *wall, name: master, script: memory.py, args: master, oom_policy: continue}
