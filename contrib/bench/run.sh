@@ -1,15 +1,16 @@
 #!/bin/sh
 # Benchmark of stead against PM2 and the floor; prints Markdown. `--quick`: 100 apps only, one round (3 minutes instead of 12).
-# `--memory`: how memory caps hold, and nothing else (4 minutes). `--health`: what watching costs, and nothing else (2 minutes; no tools).
+# Nothing else: `--memory`, how memory caps hold (4 minutes); `--health`, what watching costs (2 minutes; no tools); `--policy`, what probes and
+# watches of files cost (3 minutes; no tools).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$here/.cache
 stead=${STEAD:-${CARGO_TARGET_DIR:-$here/../../target}/release/stead}
 pm2=7.0.4
 
-if [ "${1:-}" = --health ]; then
-    exec python3 "$here/health.py" --stead "$stead"
-fi
+case "${1:-}" in
+    --health | --policy) exec python3 "$here/${1#--}.py" --stead "$stead" ;;
+esac
 for tool in cc node npm python3; do
     command -v "$tool" >/dev/null || { echo "error: the benchmark needs $tool" >&2; exit 2; }
 done
