@@ -198,7 +198,10 @@ fn killed_with_a_queue(stead: &Stead, port: u16, quiet: &RwLock<()>) {
     let waiting: Vec<TcpStream> = (0..20).map(|_| ask(port, "/healthz").unwrap()).collect();
     signal(master, 9);
     for stream in waiting {
-        answer(stream).unwrap_or_else(|error| panic!("a waiting connection is lost: {error}\n{}", stead.own_log()));
+        answer(stream).unwrap_or_else(|error| {
+            let (said, own) = (stead.log("web", "err"), stead.own_log());
+            panic!("a waiting connection is lost: {error}\n{:#}\n{said}\n{own}", stead.describe("web"))
+        });
     }
     eventually("it is online again", || match stead.instance("web") {
         one if one["status"] == "online" && one["pid"] != json!(master) => Ok(()),
