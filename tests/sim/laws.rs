@@ -176,6 +176,13 @@ impl Laws {
         }
     }
 
+    /// What the core has at hand of its instances is what it would find if it looked at each.
+    pub fn nothing_is_overlooked(&self, now: Now, fleet: &Fleet, story: &str) {
+        if !fleet.overlooks_nothing(now) {
+            broken("what is at hand is what a look at all finds", &format!("at {:?}", now.mono), story);
+        }
+    }
+
     pub fn bye(&mut self, kernel: &Kernel, story: &str) {
         for (run, kept) in &kernel.table {
             if kept.main_lives() {
