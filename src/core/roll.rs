@@ -80,6 +80,27 @@ impl Found {
             self.marks.insert(id, marks);
         }
     }
+
+    /// Is it found by these marks?
+    fn has(&self, id: Id, marks: &Marks) -> bool {
+        self.marks.get(&id) == Some(marks)
+            && marks.deadline.is_none_or(|at| self.deadlines.contains(&(at, id)))
+            && marks.alarm.is_none_or(|at| self.alarms.contains(&(at, id)))
+            && marks.runs.iter().all(|run| self.runs.get(run) == Some(&id))
+            && marks.waits == self.waiting.contains(&id)
+            && marks.gone == self.gone.contains(&id)
+    }
+
+    /// Is nothing found but by marks?
+    fn is_no_more(&self) -> bool {
+        let count = |has: fn(&Marks) -> usize| self.marks.values().map(has).sum::<usize>();
+        self.deadlines.len() == count(|marks| usize::from(marks.deadline.is_some()))
+            && self.alarms.len() == count(|marks| usize::from(marks.alarm.is_some()))
+            && self.runs.len() == count(|marks| marks.runs.len())
+            && self.waiting.len() == count(|marks| usize::from(marks.waits))
+            && self.gone.len() == count(|marks| usize::from(marks.gone))
+            && self.starting == count(|marks| marks.starting)
+    }
 }
 
 impl Roll {
@@ -187,11 +208,13 @@ impl Roll {
 
     /// Is all found that a look at each would find, and nothing else?
     pub(super) fn is_true(&self) -> bool {
-        let mut afresh = Found::default();
-        self.all.values().for_each(|one| afresh.put(one.id, Some(Marks::of(one))));
         let is_listed = |one: &Instance| self.apps.get(&one.app).is_some_and(|members| members.contains(&one.id));
         let listed: usize = self.apps.values().map(BTreeSet::len).sum();
-        afresh == self.found && listed == self.all.len() && self.all.values().all(is_listed)
+        let is_found = |one: &Instance| self.found.has(one.id, &Marks::of(one));
+        listed == self.all.len()
+            && self.found.marks.len() == self.all.len()
+            && self.found.is_no_more()
+            && self.all.values().all(|one| is_listed(one) && is_found(one))
     }
 }
 
