@@ -549,7 +549,7 @@ impl Fleet {
         if want == Want::Up {
             instance.phase = Phase::Queued;
         }
-        self.instances.insert(id, instance);
+        self.instances.insert(instance);
         id
     }
 
@@ -593,7 +593,7 @@ impl Fleet {
     }
 
     pub(super) fn members(&self, name: &AppName) -> Vec<Id> {
-        self.instances.values().filter(|one| one.app == *name).map(|one| one.id).collect()
+        self.instances.of(name).map(|one| one.id).collect()
     }
 
     /// `NAME` for the only instance of an app without `instances`, else `NAME-<slot>`. An instance keeps its name for life.

@@ -59,7 +59,7 @@ impl Fleet {
     }
 
     fn unmet(&self, app: &AppName, need: Need) -> Option<Unmet> {
-        let mut members = self.instances.values().filter(|one| one.app == *app && one.want != Want::Gone).peekable();
+        let mut members = self.instances.of(app).filter(|one| one.want != Want::Gone).peekable();
         let missing = match members.peek() {
             None => None,
             Some(_) => Some(members.find(|one| !self.meets(one, need))?),

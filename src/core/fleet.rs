@@ -12,9 +12,10 @@ use super::name::{AppName, Id, RunId, Ticket};
 use super::notify::Notifier;
 use super::record::{Actor, Cause};
 use super::reload::Beside;
+use super::roll::Roll;
 use super::spec::{Env, Spec};
 use super::wait::Wait;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fleet {
     pub(super) apps: BTreeMap<AppName, App>,
-    pub(super) instances: BTreeMap<Id, Instance>,
+    pub(super) instances: Roll,
     pub(super) next_id: u32,
     pub(super) next_run: u64,
     /// The first run of this boot.
@@ -78,7 +79,7 @@ impl Fleet {
     pub fn new(cpus: usize) -> Fleet {
         Fleet {
             apps: BTreeMap::new(),
-            instances: BTreeMap::new(),
+            instances: Roll::default(),
             next_id: 0,
             next_run: 1,
             first_run: 1,
@@ -98,7 +99,10 @@ impl Fleet {
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
         match event {
-            Event::Asked { ticket, asked } => self.ask(now, ticket, asked, &mut out),
+            Event::Asked { ticket, asked } => {
+                self.instances.touch_all();
+                self.ask(now, ticket, asked, &mut out);
+            }
             Event::Spawned { run, pid, at } => self.input_of(now, run, Input::Spawned { pid, at }, &mut out),
             Event::SpawnFailed { run, failure, holder } => {
                 self.input_of(now, run, Input::SpawnFailed { failure, holder }, &mut out);
@@ -119,13 +123,7 @@ impl Fleet {
                 }
             }
             Event::Due => {
-                let due: Vec<Id> = self
-                    .instances
-                    .values()
-                    .filter(|instance| instance.deadline().is_some_and(|at| at <= now.mono))
-                    .map(|instance| instance.id)
-                    .collect();
-                for id in due {
+                for id in self.instances.due(now.mono) {
                     self.ring(now, id, &mut out);
                     self.input(now, id, Input::Due, &mut out);
                 }
@@ -135,16 +133,24 @@ impl Fleet {
         out
     }
 
-    /// When `Event::Due` is to come. Computed, never armed: a stale timer cannot exist.
+    /// When `Event::Due` is to come. Computed from the instances, never armed: a stale timer cannot exist.
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
-        self.instances.values().filter_map(Instance::deadline).min()
+        self.instances.deadline()
     }
 
     /// The instance that a run belongs to, while the run is not yet forgotten.
     #[must_use]
     pub fn instance_of(&self, run: RunId) -> Option<&Instance> {
-        self.instances.values().find(|instance| instance.phase_of(run).is_some())
+        self.instances.instance_of(run)
+    }
+
+    /// Would a look at every instance find what is at hand, and leave each as it is? For tests, after an event at this moment.
+    #[must_use]
+    pub fn overlooks_nothing(&self, now: Now) -> bool {
+        let is_armed =
+            |one: &Instance| self.apps.get(&one.app).is_none_or(|app| one.is_armed(now, &app.spec, self.calendar));
+        self.instances.is_true() && self.instances.values().all(is_armed)
     }
 
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
@@ -251,19 +257,20 @@ impl Fleet {
     /// After every event: forget what is gone, give turns, answer who waits.
     pub(super) fn settle(&mut self, now: Now, out: &mut Vec<Action>) {
         self.let_go(now, out);
+        let touched = self.instances.look();
         self.bury(out);
         // Before the next turns: what a client waits for may have failed, and be tried again in the same moment.
         self.weigh();
         // Before the turns: a job that has become an app is to have one.
-        self.arm(now);
+        self.arm(now, touched);
+        self.instances.look();
         if self.ending.is_none() {
             self.give_turns(now, out);
         }
         self.answer(out);
-        let live = self.instances.values().any(Instance::lives);
         if let Some(ending) = &mut self.ending
-            && !live
             && !ending.said_bye
+            && !self.instances.values().any(Instance::lives)
         {
             ending.said_bye = true;
             for ticket in std::mem::take(&mut ending.tickets) {
@@ -275,35 +282,31 @@ impl Fleet {
             }
             out.push(Action::Bye);
         }
+        self.instances.look();
     }
 
-    fn arm(&mut self, now: Now) {
-        for (name, app) in &self.apps {
-            // An alarm of a wish that has none any more is of an instance that has one.
-            let any = |one: &&mut Instance| one.app == *name;
-            if app.spec.policy.cron_restart.is_some()
-                || self.instances.values().any(|one| one.alarm.is_some() && one.app == *name)
-            {
-                for instance in self.instances.values_mut().filter(any) {
-                    instance.arm(now, &app.spec, self.calendar, None);
-                }
-            }
+    /// An alarm is another one only where the instance has changed, or the alarm's time has come.
+    fn arm(&mut self, now: Now, touched: BTreeSet<Id>) {
+        for id in touched.into_iter().chain(self.instances.rung(now.mono)) {
+            let Some(instance) = self.instances.get_mut(&id) else { continue };
+            let Some(app) = self.apps.get(&instance.app) else { continue };
+            instance.arm(now, &app.spec, self.calendar, None);
         }
     }
 
     fn bury(&mut self, out: &mut Vec<Action>) {
-        let gone = |instance: &Instance| instance.want == Want::Gone && !instance.lives();
-        if !self.instances.values().any(gone) {
+        let buried: Vec<Id> = self.instances.gone().filter(|one| !one.lives()).map(|one| one.id).collect();
+        if buried.is_empty() {
             return;
         }
-        for (_, instance) in self.instances.extract_if(.., |_, instance| gone(instance)) {
+        for instance in buried.into_iter().filter_map(|id| self.instances.remove(id)) {
             let number = self.numbers.entry(instance.name).or_default();
             *number = instance.seq.max(*number);
         }
         let empty: Vec<AppName> = self
             .apps
             .iter()
-            .filter(|(name, app)| app.count == 0 && !self.instances.values().any(|one| one.app == **name))
+            .filter(|(name, app)| app.count == 0 && self.instances.of(name).next().is_none())
             .map(|(name, _)| name.clone())
             .collect();
         for name in empty {
@@ -313,19 +316,15 @@ impl Fleet {
     }
 
     fn give_turns(&mut self, now: Now, out: &mut Vec<Action>) {
-        let waits = |one: &Instance| matches!(one.phase, Phase::Queued) || one.beside.is_some();
-        if !self.instances.values().any(waits) {
+        if self.instances.waiting().next().is_none() {
             return;
         }
-        let phases = self.instances.values().flat_map(Instance::phases);
-        let starting = phases.filter(|phase| matches!(phase, Phase::Starting { .. })).count();
-        let free = self.starts_at_once.saturating_sub(starting);
+        let free = self.starts_at_once.saturating_sub(self.instances.starting());
         // One that is deleted and added again waits until the old one is gone: they share a name, its logs and its port.
-        let leaving: Vec<&str> =
-            self.instances.values().filter(|one| one.want == Want::Gone).map(|one| one.name.as_str()).collect();
+        let leaving: Vec<&str> = self.instances.gone().map(|one| one.name.as_str()).collect();
         let mut turns: Vec<(RunId, Id)> = self
             .instances
-            .values()
+            .waiting()
             .filter(|one| one.phase == Phase::Queued && !leaving.contains(&one.name.as_str()))
             // One whose reload was given up waits until the successor is gone.
             .filter(|one| !one.has_successor() && self.waits_for(one).is_none())
@@ -361,7 +360,7 @@ impl Fleet {
     /// Of each app the next instance whose successor waits: the instances of an app are reloaded one after another.
     fn next_reloads(&self) -> Vec<(RunId, Id)> {
         let mut next: BTreeMap<&AppName, Option<(RunId, Id)>> = BTreeMap::new();
-        for one in self.instances.values() {
+        for one in self.instances.waiting() {
             match &one.beside {
                 None => {}
                 Some(Beside::Living(_)) => drop(next.insert(&one.app, None)),

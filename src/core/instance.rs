@@ -739,6 +739,19 @@ impl Instance {
         }
     }
 
+    /// Would arming it now change nothing?
+    pub(super) fn is_armed(&self, now: Now, spec: &Spec, calendar: Calendar) -> bool {
+        let scheduled = matches!(self.phase, Phase::Waiting { scheduled: true, .. });
+        if spec.policy.cron_restart.is_none() && self.alarm.is_none() && !scheduled {
+            return true;
+        }
+        // An alarm that stands is not weighed against the last run.
+        let again = Instance::new(self.id, self.app.clone(), self.slot, String::new(), self.want);
+        let mut again = Instance { phase: self.phase.clone(), alarm: self.alarm.clone(), ..again };
+        again.arm(now, spec, calendar, None);
+        again.phase == self.phase && again.alarm == self.alarm
+    }
+
     /// The wall clock was set: a time that it went over comes now, once; any other is looked for anew.
     pub(super) fn clock_set(&mut self, now: Now, spec: &Spec, calendar: Calendar) {
         let Some(alarm) = self.alarm.take() else { return };

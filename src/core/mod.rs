@@ -33,6 +33,7 @@ pub mod secret;
 pub mod reload;
 pub mod signature;
 pub mod spec;
+mod roll;
 mod target;
 pub mod traceback;
 pub mod trend;

@@ -232,7 +232,7 @@ impl Fleet {
             let name = wanted.spec.name.clone();
             for one in wanted.instances {
                 fleet.next_id = fleet.next_id.max(one.id.0 + 1);
-                fleet.instances.insert(one.id, Instance::new(one.id, name.clone(), one.slot, one.name, one.want));
+                fleet.instances.insert(Instance::new(one.id, name.clone(), one.slot, one.name, one.want));
             }
             fleet.apps.insert(
                 name,
@@ -287,6 +287,7 @@ impl Fleet {
         if let Err(refusal) = self.refuse_circle(saved.apps.iter().map(|app| &*app.spec)) {
             return vec![Action::Reply { ticket, result: Err(refusal) }];
         }
+        self.instances.touch_all();
         let mut reply = Reply::default();
         let mut goals = Vec::new();
         let after = self.last_run();
@@ -455,7 +456,7 @@ impl Fleet {
         app.count += u32::from(never_wanted);
         let want = if never_wanted { Want::Up } else { Want::Gone };
         let instance = Instance::new(note.id, name, slot.unwrap_or(0), note.instance.clone(), want);
-        self.instances.insert(note.id, instance);
+        self.instances.insert(instance);
     }
 }
 

@@ -65,8 +65,8 @@ struct Count {
     short: u32,
     /// Short lives since anybody wished anything, as far as they count for sure.
     failures: u32,
-    /// A job that waits for its time.
-    awaits_time: bool,
+    /// A job that waits for its time, since this end.
+    awaits_time: Option<Wall>,
     /// The last time of `cron_restart` that came.
     time: Option<Wall>,
 }
@@ -99,7 +99,7 @@ impl Laws {
     /// Somebody wishes something: what was counted against an app may be forgiven, and a job may run at any time.
     pub fn wished(&mut self) {
         for count in self.counts.values_mut() {
-            (count.failures, count.awaits_time) = (0, false);
+            (count.failures, count.awaits_time) = (0, None);
         }
     }
 
@@ -176,6 +176,13 @@ impl Laws {
         }
     }
 
+    /// What the core has at hand of its instances is what it would find if it looked at each.
+    pub fn nothing_is_overlooked(&self, now: Now, fleet: &Fleet, story: &str) {
+        if !fleet.overlooks_nothing(now) {
+            broken("what is at hand is what a look at all finds", &format!("at {:?}", now.mono), story);
+        }
+    }
+
     pub fn bye(&mut self, kernel: &Kernel, story: &str) {
         for (run, kept) in &kernel.table {
             if kept.main_lives() {
@@ -204,7 +211,7 @@ impl Laws {
         match action {
             Action::Spawn(order) => {
                 self.starts_after_what_it_needs(order, kernel, fleet, story);
-                self.comes_at_its_time(now, order, fleet, story);
+                self.comes_at_its_time(order, now, story);
                 self.spawn(order, kernel, story);
             }
             Action::Signal { run, to, signal } => {
@@ -312,16 +319,22 @@ impl Laws {
     /// Set back far enough, the clock brings its times again.
     pub fn clock_is_set(&mut self, by: i64) {
         if by <= -3 * 3_600_000 {
-            self.counts.values_mut().for_each(|count| count.time = None);
+            self.counts.values_mut().for_each(|count| (count.time, count.awaits_time) = (None, None));
         }
     }
 
-    /// A job that waits for its time starts at it, and at no other.
-    fn comes_at_its_time(&mut self, now: Now, order: &Order, fleet: &Fleet, story: &str) {
-        if std::mem::take(&mut self.counts.entry(order.note.id).or_default().awaits_time) {
-            let shown = format!("{}#{}", order.note.instance, order.note.seq);
-            self.time_comes(now, order.note.id, fleet, &shown, story);
-        }
+    /// A job that waits for its time starts at it, and at no other; later only where it has to wait for a turn too. It starts for the
+    /// first time that came, be the next one there already.
+    fn comes_at_its_time(&mut self, order: &Order, now: Now, story: &str) {
+        let count = self.counts.entry(order.note.id).or_default();
+        let Some(ended) = count.awaits_time.take() else { return };
+        let policy = &order.spec.policy;
+        // Of a time that came amid the last run the jitter may be yet to come.
+        let since = Wall(ended.0.saturating_sub_unsigned(policy.jitter.0 + 1));
+        let since = count.time.map_or(since, |last| last.max(since));
+        let time = policy.cron_restart.as_ref().and_then(|cron| time_between(cron, since, now.wall));
+        let shown = format!("{}#{}", order.note.instance, order.note.seq);
+        self.time_comes(order.note.id, time, &shown, story);
     }
 
     /// So does a restart by the clock.
@@ -336,19 +349,18 @@ impl Laws {
     ) {
         let by_clock = |note: &RunNote| note.intent.as_ref().is_some_and(|intent| intent.why.cause == Cause::Cron);
         if by_clock(note) && !kernel.table.get(&run).is_some_and(|kept| by_clock(&kept.note)) {
-            self.time_comes(now, note.id, fleet, &self.shown(run), story);
+            let cron = fleet.instance(note.id).and_then(|one| fleet.app(&one.app)?.spec.policy.cron_restart.clone());
+            let time = cron.and_then(|cron| last_time(&cron, now.wall));
+            self.time_comes(note.id, time, &self.shown(run), story);
         }
     }
 
-    fn time_comes(&mut self, now: Now, id: Id, fleet: &Fleet, shown: &str, story: &str) {
-        let cron = fleet.instance(id).and_then(|one| fleet.app(&one.app)?.spec.policy.cron_restart.clone());
-        let Some(cron) = cron else { broken("no time of cron without a line", shown, story) };
+    fn time_comes(&mut self, id: Id, time: Option<Wall>, shown: &str, story: &str) {
         let count = self.counts.entry(id).or_default();
-        let Some(time) = last_time(&cron, now.wall) else { broken("no time of cron comes early", shown, story) };
-        if count.time.is_some_and(|last| last >= time) {
-            broken("a time of cron comes once", &format!("{shown} at {:?}, a second time", now.mono), story);
+        if time <= count.time {
+            broken("a time of cron comes once, and no sooner", shown, story);
         }
-        count.time = Some(time);
+        count.time = time;
     }
 
     fn starts_after_what_it_needs(&self, order: &Order, kernel: &Kernel, fleet: &Fleet, story: &str) {
@@ -568,7 +580,9 @@ impl Laws {
                 } else if counts && truth == Cause::SpawnFailed {
                     count.failures += 1;
                 }
-                count.awaits_time = record.next.reason.starts_with("cron_restart ");
+                // How long a lost one was at work is not known: a time since its start is caught up with.
+                let ended = record.started_at.filter(|_| record.cause == Cause::Lost).unwrap_or(record.ended_at);
+                count.awaits_time = record.next.reason.starts_with("cron_restart ").then_some(ended);
             }
         }
         let tally = &line.tally;
@@ -612,9 +626,14 @@ pub fn wishes(wanted: &Wanted) -> Wanted {
     wanted
 }
 
+/// The first time of a line that is later than the one, and not later than the other.
+fn time_between(cron: &Cron, after: Wall, until: Wall) -> Option<Wall> {
+    (Calendar::default().0)(cron, after).filter(|at| *at <= until)
+}
+
 /// The last time of a line that is not later than this, within the two days before.
 pub fn last_time(cron: &Cron, until: Wall) -> Option<Wall> {
-    let next = |after: Wall| (Calendar::default().0)(cron, after).filter(|at| *at <= until);
+    let next = |after: Wall| time_between(cron, after, until);
     // Times come close together or far apart: looked for from near before from far.
     let near = [60_000, 3_600_000, 172_800_000].into_iter().find_map(|back| next(Wall(until.0 - back)));
     std::iter::successors(near, |time| next(*time)).last()

@@ -148,6 +148,7 @@ impl World {
             && let Some(saved) = &self.disk.saved
         {
             let actions = fleet.restore(self.now, ticket, through_json(saved), wait);
+            self.laws.nothing_is_overlooked(self.now, fleet, &self.transcript);
             self.say(&heading);
             self.perform(actions);
         } else {
@@ -360,6 +361,9 @@ impl World {
         let Some(fleet) = &mut self.fleet else { return };
         self.events += 1;
         let actions = fleet.handle(self.now, event);
+        if self.is_told {
+            self.laws.nothing_is_overlooked(self.now, fleet, &self.transcript);
+        }
         if !matches!(heading, "due" | "the clock is set") || !actions.is_empty() {
             self.say(heading);
         }
@@ -485,6 +489,7 @@ impl World {
             }
         }
         let (fleet, actions) = Fleet::recover(self.cpus, self.now, found);
+        self.laws.nothing_is_overlooked(self.now, &fleet, &self.transcript);
         self.fleet = Some(fleet);
         self.say("a daemon begins");
         self.perform(actions);
