@@ -43,26 +43,45 @@ pub struct Reading {
     pub run: u16,
 }
 
-/// Which places have been written last.
-#[derive(Clone, Copy, Debug, Default)]
+/// What is to be written: readings are gathered for a while, because their places in the finest ring lie side by side.
+#[derive(Clone, Debug, Default)]
 pub struct Pen {
+    /// The periods noted last, ring by ring.
     last: [u32; 3],
+    /// Places and what belongs there.
+    held: Vec<(u64, [u8; SLOT])>,
 }
 
 impl Pen {
-    /// Where the reading is to be written, ring by ring.
-    pub fn places(&mut self, reading: Reading) -> impl Iterator<Item = u64> + use<> {
+    pub fn note(&mut self, reading: Reading) {
         let mut start = HEADER.len() as u64;
-        let mut places = [None; 3];
-        for ((ring, last), place) in RINGS.iter().zip(&mut self.last).zip(&mut places) {
+        for (ring, last) in RINGS.iter().zip(&mut self.last) {
             let period = reading.at / ring.period;
             if period != *last {
                 *last = period;
-                *place = Some(start + u64::from(period % ring.slots) * SLOT as u64);
+                self.held.push((start + u64::from(period % ring.slots) * SLOT as u64, reading.to_bytes()));
             }
             start += u64::from(ring.slots) * SLOT as u64;
         }
-        places.into_iter().flatten()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// The pieces to write, in this order; nothing is held any longer.
+    pub fn pieces(&mut self) -> Vec<(u64, Vec<u8>)> {
+        // Stable: of two readings for one place the later one stays.
+        self.held.sort_by_key(|(place, _)| *place);
+        let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
+        for (place, bytes) in self.held.drain(..) {
+            match pieces.last_mut() {
+                Some((start, piece)) if *start + piece.len() as u64 == place => piece.extend(bytes),
+                _ => pieces.push((place, bytes.to_vec())),
+            }
+        }
+        pieces
     }
 }
 
@@ -143,9 +162,38 @@ mod tests {
     }
 
     fn write(file: &mut [u8], pen: &mut Pen, reading: Reading) {
-        for place in pen.places(reading) {
-            file[place as usize..][..SLOT].copy_from_slice(&reading.to_bytes());
+        pen.note(reading);
+        for (place, piece) in pen.pieces() {
+            file[place as usize..][..piece.len()].copy_from_slice(&piece);
         }
+    }
+
+    #[test]
+    fn ten_readings_are_two_pieces_and_leave_what_ten_times_one_does() {
+        let (mut file, mut pen) = (life(0), Pen::default());
+        for at in BEGIN..BEGIN + 1000 {
+            pen.note(reading(at));
+            if at % 10 == 0 {
+                let pieces = pen.pieces();
+                assert!(pieces.len() <= 4 && pen.is_empty(), "{at}: {}", pieces.len());
+                for (place, piece) in pieces {
+                    file[place as usize..][..piece.len()].copy_from_slice(&piece);
+                }
+            }
+        }
+        assert!(file == life(991), "the last nine are held");
+    }
+
+    #[test]
+    fn of_two_readings_for_one_place_the_later_one_stays() {
+        let (mut file, mut pen) = (life(0), Pen::default());
+        for (at, run) in [(0, 1), (1, 1), (2, 1), (1, 2), (2, 2)] {
+            pen.note(Reading { run, ..reading(BEGIN + at) });
+        }
+        for (place, piece) in pen.pieces() {
+            file[place as usize..][..piece.len()].copy_from_slice(&piece);
+        }
+        assert_eq!(read(&file, BEGIN + 2).unwrap().iter().map(|one| one.run).collect::<Vec<_>>(), [1, 2, 2]);
     }
 
     #[test]
@@ -170,7 +218,9 @@ mod tests {
     #[test]
     fn a_torn_reading_is_left_out() {
         let mut file = life(100);
-        let place = Pen::default().places(reading(BEGIN + 50)).next().unwrap() as usize;
+        let mut pen = Pen::default();
+        pen.note(reading(BEGIN + 50));
+        let place = pen.pieces()[0].0 as usize;
         file[place + 5] ^= 0xff;
         let all = read(&file, BEGIN + 99).unwrap();
         assert_eq!(all.len(), 99);

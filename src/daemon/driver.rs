@@ -145,6 +145,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
                 }
             };
             let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
+            daemon.history.end();
             return Ok(End::Bye);
         }
         if daemon.upgrades.retiring {
@@ -153,6 +154,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
             let since = *retired.get_or_insert_with(clock::precise);
             if doors.are_empty() || clock::precise() - since >= LAST_COMMANDS {
                 daemon.output.end();
+                daemon.history.end();
                 return Ok(End::Retired);
             }
         }
@@ -170,6 +172,7 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
                 Err(error) => {
                     tracing::error!(%error, "the keeper is gone: what it held is ended, and all that is wanted starts anew");
                     daemon.end_all_runs();
+                    daemon.history.end();
                     return Ok(End::KeeperLost);
                 }
             },

@@ -1,8 +1,8 @@
 //! The history of each instance: what its tree used over time, and whether that is a leak. Its files belong to a thread of its own,
-//! so that a slow disk never stops the loop.
+//! so that a slow disk never stops the loop. It holds the readings of up to ten seconds: a write costs the same for ten as for one.
 
 use crate::core::clock::{Millis, Mono};
-use crate::core::history::{HEADER, Pen, Reading, SIZE, read};
+use crate::core::history::{HEADER, Pen, RINGS, Reading, SIZE, read};
 use crate::core::trend::{self, Trend};
 use crate::os::file;
 use std::collections::BTreeMap;
@@ -10,7 +10,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -22,6 +23,13 @@ const FULL: u64 = 10;
 
 /// Leaks are looked for this often: nobody's leak is found within a minute.
 const JUDGE: u64 = 60;
+
+/// Readings of so many seconds are written together, when the place in the ring of ten seconds is due: only the finest ring is ever
+/// behind.
+const HELD: u32 = RINGS[1].period;
+
+/// How long the files have to take the last readings when the daemon ends.
+const LAST_WRITE: Duration = Duration::from_millis(500);
 
 /// A run younger than this is still warming up, in seconds.
 const YOUNG: u32 = 600;
@@ -49,6 +57,7 @@ enum Order {
     Trends { of: Vec<Wanted>, answer: oneshot::Sender<Vec<(String, Trend)>> },
     Read { of: Vec<String>, answer: oneshot::Sender<Vec<(String, Vec<Reading>)>> },
     Forget { app: String, keep: Vec<String> },
+    End { done: Sender<()> },
 }
 
 /// How much is looked at this time.
@@ -72,7 +81,7 @@ impl History {
     pub fn start(home: &Path, told: UnboundedSender<Told>) -> io::Result<History> {
         let (thread, orders) = channel();
         let folder = home.join("history");
-        let clerk = Clerk { folder, books: BTreeMap::new(), fault: None, told };
+        let clerk = Clerk::new(folder, told);
         std::thread::Builder::new().name("history".into()).stack_size(128 << 10).spawn(move || clerk.serve(&orders))?;
         Ok(History { thread, due: Mono(0), turns: 0 })
     }
@@ -95,7 +104,9 @@ impl History {
     }
 
     pub fn write(&self, readings: Vec<(String, Reading)>) {
-        self.tell(Order::Write(readings));
+        if !readings.is_empty() {
+            self.tell(Order::Write(readings));
+        }
     }
 
     /// Answered by [`Told::Trends`].
@@ -116,6 +127,13 @@ impl History {
         self.tell(Order::Forget { app, keep });
     }
 
+    /// The daemon ends: what is held goes into the files. A disk that hangs keeps nobody waiting.
+    pub fn end(&self) {
+        let (done, is_done) = channel();
+        self.tell(Order::End { done });
+        let _ = is_done.recv_timeout(LAST_WRITE);
+    }
+
     fn tell(&self, order: Order) {
         // The thread ends with the daemon only.
         let _ = self.thread.send(order);
@@ -126,91 +144,99 @@ impl History {
 struct Clerk {
     folder: PathBuf,
     books: BTreeMap<String, Book>,
+    /// In which of the spans of [`HELD`] seconds was written last.
+    written: u32,
     fault: Option<String>,
     told: UnboundedSender<Told>,
 }
 
+#[derive(Default)]
 struct Book {
-    file: File,
+    /// Opened with the first write, and anew after one that failed: somebody may have mended what is wrong with it.
+    file: Option<File>,
     pen: Pen,
     /// Of the last reading, in seconds since 1970.
     last: u32,
 }
 
 impl Clerk {
+    fn new(folder: PathBuf, told: UnboundedSender<Told>) -> Clerk {
+        Clerk { folder, books: BTreeMap::new(), written: 0, fault: None, told }
+    }
+
     fn serve(mut self, orders: &Receiver<Order>) {
-        while let Ok(order) = orders.recv() {
-            match order {
-                Order::Write(readings) => {
-                    // One that cannot be written does not keep the others waiting.
-                    let failed: Vec<io::Error> =
-                        readings.iter().filter_map(|(name, reading)| self.write(name, *reading).err()).collect();
-                    self.tell_fault(failed.first().map(ToString::to_string));
+        loop {
+            let is_held = self.books.values().any(|book| !book.pen.is_empty());
+            let limit = if is_held { Duration::from_secs(HELD.into()) } else { Duration::MAX };
+            match orders.recv_timeout(limit) {
+                Ok(Order::Write(readings)) => self.note(&readings),
+                Ok(Order::Judge(of)) => {
+                    let trends = self.trends(&of);
+                    let _ = self.told.send(Told::Trends(trends));
                 }
-                Order::Judge(of) => {
-                    let _ = self.told.send(Told::Trends(self.trends(&of)));
-                }
-                Order::Trends { of, answer } => {
+                Ok(Order::Trends { of, answer }) => {
                     let _ = answer.send(self.trends(&of));
                 }
-                Order::Read { of, answer } => {
+                Ok(Order::Read { of, answer }) => {
                     let all = of.into_iter().map(|name| {
                         let readings = self.read(&name);
                         (name, readings)
                     });
                     let _ = answer.send(all.collect());
                 }
-                Order::Forget { app, keep } => self.forget(&app, &keep),
+                Ok(Order::Forget { app, keep }) => self.forget(&app, &keep),
+                Ok(Order::End { done }) => {
+                    self.write(|_| true);
+                    let _ = done.send(());
+                }
+                // Nothing runs any more.
+                Err(RecvTimeoutError::Timeout) => self.write(|_| true),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.history"))
+    fn note(&mut self, readings: &[(String, Reading)]) {
+        for (name, reading) in readings {
+            if !self.books.contains_key(name) {
+                self.books.insert(name.clone(), Book::default());
+            }
+            if let Some(book) = self.books.get_mut(name) {
+                book.pen.note(*reading);
+                book.last = reading.at;
+            }
+        }
+        let span = readings.first().map_or(self.written, |(_, reading)| reading.at / HELD);
+        let is_due = span != self.written;
+        self.written = span;
+        self.write(|book| is_due || book.file.is_none());
     }
 
-    fn write(&mut self, name: &str, reading: Reading) -> io::Result<()> {
-        if !self.books.contains_key(name) {
-            let book = self.open(name)?;
-            self.books.insert(name.to_owned(), book);
+    /// Writes what is held of these. One that cannot be written does not keep the others waiting.
+    fn write(&mut self, which: impl Fn(&Book) -> bool) {
+        let folder = &self.folder;
+        let due = self.books.iter_mut().filter(|(_, book)| !book.pen.is_empty() && which(book));
+        let written: Vec<io::Result<()>> = due.map(|(name, book)| book.write(&path(folder, name))).collect();
+        if !written.is_empty() {
+            self.tell_fault(written.into_iter().find_map(Result::err).map(|error| error.to_string()));
         }
-        let Some(book) = self.books.get_mut(name) else { return Ok(()) };
-        book.last = reading.at;
-        let bytes = reading.to_bytes();
-        let written = book.pen.places(reading).try_for_each(|place| book.file.write_all_at(&bytes, place));
-        if written.is_err() {
-            // Opened anew the next time: somebody may have mended what is wrong with it.
-            self.books.remove(name);
-        }
-        written
     }
 
-    fn open(&self, name: &str) -> io::Result<Book> {
-        file::private_folder(&self.folder)?;
-        let path = self.path(name);
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let mut file = open()?;
-        let mut header = [0; HEADER.len()];
-        let begun = file.read_exact_at(&mut header, 0).is_ok();
-        if begun && header != HEADER {
-            // Of a version to come, most likely: who goes back to that finds it.
-            fs::rename(&path, path.with_extension("history.other"))?;
-            file = open()?;
-        }
-        if !begun || header != HEADER {
-            file.set_len(SIZE as u64)?;
-            file.write_all_at(&HEADER, 0)?;
-        }
-        Ok(Book { file, pen: Pen::default(), last: 0 })
+    /// What is known; nothing where there is no file.
+    fn read(&mut self, name: &str) -> Vec<Reading> {
+        let path = path(&self.folder, name);
+        let now = match self.books.get_mut(name) {
+            Some(book) => {
+                // Where it fails the next reading is tried too, and told.
+                let _ = book.write(&path);
+                book.last
+            }
+            None => (crate::os::clock::now().wall.0 / 1000) as u32,
+        };
+        fs::read(path).ok().and_then(|file| read(&file, now)).unwrap_or_default()
     }
 
-    /// What a file has; nothing where there is none.
-    fn read(&self, name: &str) -> Vec<Reading> {
-        let now = self.books.get(name).map_or_else(|| (crate::os::clock::now().wall.0 / 1000) as u32, |book| book.last);
-        fs::read(self.path(name)).ok().and_then(|file| read(&file, now)).unwrap_or_default()
-    }
-
-    fn trends(&self, of: &[Wanted]) -> Vec<(String, Trend)> {
+    fn trends(&mut self, of: &[Wanted]) -> Vec<(String, Trend)> {
         of.iter().map(|wanted| (wanted.name.clone(), judge(&self.read(&wanted.name), wanted.cap))).collect()
     }
 
@@ -235,6 +261,45 @@ impl Clerk {
             let _ = self.told.send(Told::Fault(fault));
         }
     }
+}
+
+impl Book {
+    /// What is held goes into the file, or is lost.
+    fn write(&mut self, path: &Path) -> io::Result<()> {
+        let pieces = self.pen.pieces();
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => open(path)?,
+        };
+        pieces.iter().try_for_each(|(place, piece)| file.write_all_at(piece, *place))?;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+fn path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.history"))
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    path.parent().map_or(Ok(()), file::private_folder)?;
+    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let mut file = open()?;
+    let mut header = [0; HEADER.len()];
+    let begun = file.read_exact_at(&mut header, 0).is_ok();
+    if begun && header != HEADER {
+        // Of a version to come, most likely: who goes back to that finds it.
+        fs::rename(path, path.with_extension("history.other"))?;
+        file = open()?;
+    }
+    if !begun || header != HEADER {
+        file.set_len(SIZE as u64)?;
+        file.write_all_at(&HEADER, 0)?;
+    }
+    Ok(file)
 }
 
 /// The run that lives against those before it.
@@ -265,7 +330,16 @@ mod tests {
 
     fn clerk(home: &Path) -> (Clerk, tokio::sync::mpsc::UnboundedReceiver<Told>) {
         let (told, heard) = tokio::sync::mpsc::unbounded_channel();
-        (Clerk { folder: home.join("history"), books: BTreeMap::new(), fault: None, told }, heard)
+        (Clerk::new(home.join("history"), told), heard)
+    }
+
+    fn note(clerk: &mut Clerk, name: &str, reading: Reading) {
+        clerk.note(&[(name.to_owned(), reading)]);
+    }
+
+    /// What a daemon that comes after a crash finds.
+    fn found(home: &Path, name: &str) -> Vec<u32> {
+        clerk(home).0.read(name).iter().map(|one| one.memory).collect()
     }
 
     fn reading(at: u32, memory: u32, run: u16) -> Reading {
@@ -277,18 +351,59 @@ mod tests {
         (crate::os::clock::now().wall.0 / 1000) as u32 - 3600
     }
 
+    /// A whole minute, so lately that what follows is still in the finest ring.
+    fn lately() -> u32 {
+        (begin() + 3400) / 60 * 60
+    }
+
     #[test]
     fn what_one_daemon_wrote_the_next_one_reads_and_goes_on_with() {
         let home = tempfile::tempdir().unwrap();
         let begin = begin();
         let (mut first, _heard) = clerk(home.path());
-        (0..100).for_each(|n| first.write("api", reading(begin + n, 1000 + n, 1)).unwrap());
+        (0..100).for_each(|n| note(&mut first, "api", reading(begin + n, 1000 + n, 1)));
+        first.write(|_| true);
         drop(first);
         let (mut second, _heard) = clerk(home.path());
-        (100..110).for_each(|n| second.write("api", reading(begin + n, 1000 + n, 1)).unwrap());
+        (100..110).for_each(|n| note(&mut second, "api", reading(begin + n, 1000 + n, 1)));
         let all = second.read("api");
         assert_eq!(all.iter().map(|one| one.memory).collect::<Vec<_>>(), (1000..1110).collect::<Vec<_>>());
-        assert_eq!(fs::metadata(second.path("api")).unwrap().len(), SIZE as u64);
+        assert_eq!(fs::metadata(path(&second.folder, "api")).unwrap().len(), SIZE as u64);
+    }
+
+    #[test]
+    fn a_crash_takes_less_than_ten_seconds_of_the_finest_ring_and_nothing_of_the_others() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut first, _heard) = clerk(home.path());
+        let begin = lately();
+        for n in 0..130 {
+            note(&mut first, "api", reading(begin + n, n, 1));
+            let found = found(home.path(), "api");
+            assert_eq!(found, (0..=n / 10 * 10).collect::<Vec<_>>(), "a crash after {n} seconds");
+        }
+        let file = fs::read(path(&first.folder, "api")).unwrap();
+        let fine = HEADER.len() + RINGS[0].slots as usize * 16;
+        let coarse = file[fine..].chunks(16).filter(|place| place.iter().any(|byte| *byte != 0)).count();
+        assert_eq!(coarse, 13 + 3, "by ten seconds and by the minute");
+    }
+
+    #[test]
+    fn what_is_asked_for_and_what_is_held_at_the_end_is_in_the_file() {
+        let home = tempfile::tempdir().unwrap();
+        let begin = lately();
+        let (told, _heard) = tokio::sync::mpsc::unbounded_channel();
+        let history = History::start(home.path(), told).unwrap();
+        for n in 0..5 {
+            history.write(vec![("api".into(), reading(begin + n, n, 1)), ("job".into(), reading(begin + n, n, 1))]);
+        }
+        let (answer, heard) = oneshot::channel();
+        history.read(vec!["api".into()], answer);
+        let read = heard.blocking_recv().unwrap();
+        assert_eq!(read[0].1.len(), 5);
+        assert_eq!((found(home.path(), "api").len(), found(home.path(), "job").len()), (5, 1));
+        history.write(vec![("api".into(), reading(begin + 5, 5, 1))]);
+        history.end();
+        assert_eq!((found(home.path(), "api").len(), found(home.path(), "job").len()), (6, 5));
     }
 
     #[test]
@@ -296,9 +411,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let (mut clerk, _heard) = clerk(home.path());
         fs::create_dir(&clerk.folder).unwrap();
-        fs::write(clerk.path("api"), "stead history 9\nwhat comes").unwrap();
+        fs::write(path(&clerk.folder, "api"), "stead history 9\nwhat comes").unwrap();
         assert_eq!(clerk.read("api"), []);
-        clerk.write("api", reading(begin(), 5, 1)).unwrap();
+        note(&mut clerk, "api", reading(begin(), 5, 1));
         assert_eq!(clerk.read("api").len(), 1);
         let aside = fs::read_to_string(clerk.folder.join("api.history.other")).unwrap();
         assert!(aside.starts_with("stead history 9\n"));
@@ -310,12 +425,11 @@ mod tests {
         fs::write(home.path().join("history"), "in the way").unwrap();
         let (mut clerk, mut heard) = clerk(home.path());
         for n in 0..3 {
-            let result = clerk.write("api", reading(begin() + n, 5, 1));
-            clerk.tell_fault(result.err().map(|error| error.to_string()));
+            note(&mut clerk, "api", reading(begin() + n, 5, 1));
         }
         fs::remove_file(home.path().join("history")).unwrap();
-        let result = clerk.write("api", reading(begin() + 5, 5, 1));
-        clerk.tell_fault(result.err().map(|error| error.to_string()));
+        note(&mut clerk, "api", reading(begin() + 5, 5, 1));
+        note(&mut clerk, "api", reading(begin() + 6, 5, 1));
         assert!(matches!(heard.try_recv().unwrap(), Told::Fault(Some(_))));
         assert!(matches!(heard.try_recv().unwrap(), Told::Fault(None)));
         assert!(heard.try_recv().is_err());
@@ -326,10 +440,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let (mut clerk, _heard) = clerk(home.path());
         for name in ["api", "api-0", "api-1", "api-two", "api2"] {
-            clerk.write(name, reading(begin(), 5, 1)).unwrap();
+            note(&mut clerk, name, reading(begin(), 5, 1));
         }
         clerk.forget("api", &["api-1".into()]);
-        let left = |name: &str| clerk.path(name).exists();
+        let left = |name: &str| path(&clerk.folder, name).exists();
         assert_eq!(["api", "api-0", "api-1", "api-two", "api2"].map(left), [false, false, true, true, true]);
     }
 

@@ -7,6 +7,7 @@ use crate::core::clock::{Millis, Mono};
 use crate::core::name::RunId;
 use crate::core::record::{BigProcess, Crossing};
 use crate::core::view::Enforcement;
+use crate::os::cgroup::Gauge;
 use crate::os::cgroup::leaf::{Leaf, Limits, OomKills};
 use crate::os::wait::Waiter;
 use crate::os::{clock, process};
@@ -38,8 +39,12 @@ const KILLS_AGAIN: Millis = Millis(30_000);
 /// Processes that are named when a cap is crossed.
 const BIGGEST: usize = 5;
 
-/// Looks fall on multiples of this, so that many trees share one waking.
-const GRID: u64 = 20;
+/// Looks fall on multiples of these, the more apart the coarser, so that many trees share one waking; those a second apart share that of
+/// the history.
+const GRID: [u64; 5] = [20, 100, 200, 500, 1000];
+
+/// The least between two looks.
+const SOONEST: u64 = GRID[0];
 
 /// What a look found.
 #[derive(Debug)]
@@ -61,6 +66,8 @@ pub struct Memory {
 #[derive(Debug)]
 struct Tree {
     leaf: Option<Leaf>,
+    /// Of the leaf, from the first look on.
+    gauge: Option<Gauge>,
     cap: Option<u64>,
     wall: Option<u64>,
     look_at: Option<Mono>,
@@ -95,6 +102,7 @@ impl Memory {
     pub fn insert(&mut self, run: RunId, leaf: Option<Leaf>, cap: Option<u64>, wall: Option<u64>, now: Mono) {
         let mut tree = Tree {
             leaf: leaf.filter(Leaf::counts_memory),
+            gauge: None,
             cap: None,
             wall: None,
             look_at: None,
@@ -161,15 +169,13 @@ impl Memory {
         self.runs.get(&run)?.leaf.as_ref()?.working_set()
     }
 
-    /// The same at the price of one short read; `None` where no group counts it.
-    pub fn reading(&mut self, run: RunId) -> Option<u64> {
-        self.runs.get_mut(&run)?.counted()
-    }
-
-    /// Does the kernel count this run's memory?
-    #[must_use]
-    pub fn is_counted(&self, run: RunId) -> bool {
-        self.runs.get(&run).and_then(|tree| tree.leaf.as_ref()?.usage()).is_some()
+    /// The same at the price of one short read, or of none where it was looked at since `now`; `None` where no group counts it.
+    pub fn reading(&mut self, run: RunId, now: Mono) -> Option<u64> {
+        let tree = self.runs.get_mut(&run)?;
+        match tree.last.filter(|(at, _)| *at >= now && tree.leaf.is_some()) {
+            Some((_, bytes)) => Some(bytes),
+            None => tree.counted(),
+        }
     }
 
     #[must_use]
@@ -194,7 +200,7 @@ impl Tree {
             alarms.remove(alarm.as_fd());
         }
         (self.cap, self.wall, self.crossed) = (cap, wall, false);
-        self.look_at = cap.or(wall).map(|_| now + Millis(GRID));
+        self.look_at = cap.or(wall).map(|_| now + Millis(SOONEST));
         let alarm = self.leaf.as_ref().zip(cap).map(|(leaf, cap)| leaf.usage_event(cap));
         match alarm {
             Some(Ok(Some(alarm))) => match alarms.add(alarm.as_fd(), run.0) {
@@ -222,7 +228,8 @@ impl Tree {
     ) {
         let Some(bytes) = self.measure(run, members) else {
             // Without a group the tree is empty: its end is on its way.
-            self.look_at = Some(now + if self.leaf.is_some() { Millis(GRID) } else { Millis(1000) });
+            self.look_at = Some(now + if self.leaf.is_some() { Millis(SOONEST) } else { Millis(1000) });
+            self.gauge = None;
             if self.leaf.take().is_some() {
                 found.push(Found::GroupGone(run));
             }
@@ -271,8 +278,7 @@ impl Tree {
             (false, true) => interval(headroom, rate, self.quiet),
             (false, false) => seldom(headroom, rate),
         };
-        let at = now + wait;
-        self.look_at = Some(if wait.0 > GRID { Mono(at.0 - at.0 % GRID) } else { at });
+        self.look_at = Some(on_grid(now, wait));
     }
 
     /// The working set; without a group the sum of shares.
@@ -285,26 +291,38 @@ impl Tree {
     }
 
     fn counted(&mut self) -> Option<u64> {
-        let leaf = self.leaf.as_ref()?;
-        let usage = leaf.usage()?;
+        let usage = self.usage()?;
         let (read_at, cache) = self.cache;
         let close = self.cap.or(self.wall).is_some_and(|limit| usage > limit / 5 * 4);
         // Standing still near the cap, the cache stands still too.
-        if usage.abs_diff(read_at) >= STALE || close && usage != read_at {
-            let set = leaf.working_set()?;
-            self.cache = (usage, usage.saturating_sub(set));
-            return Some(set);
+        if usage.abs_diff(read_at) < STALE && (!close || usage == read_at) {
+            return Some(usage.saturating_sub(cache));
         }
+        let cache = self.leaf.as_ref()?.file_cache()?;
+        self.cache = (usage, cache);
         Some(usage.saturating_sub(cache))
+    }
+
+    fn usage(&mut self) -> Option<u64> {
+        let leaf = self.leaf.as_ref()?;
+        self.gauge = self.gauge.take().or_else(|| leaf.gauge());
+        // Where no descriptor is free, one of the reserve is, for the moment.
+        self.gauge.as_ref().map_or_else(|| leaf.usage(), |gauge| gauge.read().ok())
     }
 }
 
 /// How long a counted tree need not be looked at: a quarter of the time in which it could reach its limit, at the rate it has shown
-/// or at 50 MiB/s, whichever is more; half of it where it has stood still.
+/// or at 50 MiB/s, whichever is more; half of it where it has stood still. Nearly a second is one.
 fn interval(headroom: u64, rate: u64, quiet: u32) -> Millis {
-    let (part, shortest) = if quiet >= QUIET { (2, 5 * GRID) } else { (4, GRID) };
+    let (part, shortest) = if quiet >= QUIET { (2, 5 * SOONEST) } else { (4, SOONEST) };
     let ms = headroom.saturating_mul(1000) / (part * rate.max(50 << 20));
-    Millis(ms.clamp(shortest, 1000))
+    Millis(if ms >= 800 { 1000 } else { ms.max(shortest) })
+}
+
+/// When a look falls that may wait so long.
+fn on_grid(now: Mono, wait: Millis) -> Mono {
+    let at = now + wait;
+    GRID.into_iter().rfind(|grid| *grid <= wait.0).map_or(at, |grid| Mono(at.0 - at.0 % grid))
 }
 
 /// The same for a tree whose processes have to be asked one by one.
@@ -356,6 +374,63 @@ mod tests {
         assert_eq!(interval(1 << 20, 0, QUIET), Millis(100));
         assert_eq!(interval(10 << 30, 0, QUIET), Millis(1000));
         assert_eq!((interval(100 << 20, 0, 0), interval(100 << 20, 0, QUIET)), (Millis(500), Millis(1000)));
+    }
+
+    #[test]
+    fn looks_come_soon_enough_and_together() {
+        for now in (1_000..3_000).map(Mono) {
+            for wait in [20, 40, 100, 170, 250, 480, 700, 1000, 5300].map(Millis) {
+                let at = on_grid(now, wait);
+                assert!(at > now && at <= now + wait, "{now:?} and {wait}: {at:?}");
+            }
+        }
+        let at = |now, wait| on_grid(Mono(now), Millis(wait)).0;
+        assert_eq!([at(2001, 1000), at(2360, 1000), at(2999, 1000)], [3000; 3]);
+        assert_eq!((at(2001, 700), at(2500, 700), at(2501, 350)), (2500, 3000, 2800));
+        assert_eq!(at(2001, 10_000), 12_000);
+    }
+
+    /// A run's group, looked at by a wall of 100 MiB.
+    fn watched(group: &std::path::Path) -> (Memory, RunId, Mono) {
+        let mut site = crate::os::cgroup::site::Site::default();
+        site.v2 = Some(group.parent().unwrap().to_owned());
+        site.v2_controllers.insert(crate::os::cgroup::layout::Controller::Memory);
+        let leaf = Leaf::found(&site, group.file_name().unwrap().to_str().unwrap());
+        let (mut memory, run, now) = (Memory::new().unwrap(), RunId(1), clock::now().mono);
+        memory.insert(run, Some(leaf), None, Some(100 << 20), Mono(now.0.saturating_sub(1000)));
+        (memory, run, now)
+    }
+
+    #[test]
+    fn usage_is_read_from_one_open_file_and_once_a_turn() {
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("web.1");
+        std::fs::create_dir(&group).unwrap();
+        let usage = |bytes: u64| std::fs::write(group.join("memory.current"), format!("{bytes}\n")).unwrap();
+        usage(4096);
+        let (mut memory, run, now) = watched(&group);
+        assert!(memory.look(&|_| Vec::new()).is_empty());
+        usage(8192);
+        assert_eq!((memory.reading(run, now), memory.last(run)), (Some(4096), Some(4096)), "it was looked at since");
+        assert_eq!(memory.reading(run, clock::now().mono + Millis(1)), Some(8192));
+        std::fs::rename(group.join("memory.current"), group.join("elsewhere")).unwrap();
+        assert_eq!(memory.reading(run, clock::now().mono + Millis(1)), Some(8192), "by the file that is open");
+    }
+
+    #[test]
+    fn a_group_that_is_gone_or_says_no_number_is_told_once_and_its_file_closed() {
+        for text in ["", "much\n"] {
+            let root = tempfile::tempdir().unwrap();
+            let group = root.path().join("web.1");
+            std::fs::create_dir(&group).unwrap();
+            std::fs::write(group.join("memory.current"), "4096\n").unwrap();
+            let (mut memory, run, now) = watched(&group);
+            assert_eq!(memory.reading(run, now), Some(4096));
+            std::fs::write(group.join("memory.current"), text).unwrap();
+            assert!(matches!(memory.look(&|_| Vec::new())[..], [Found::GroupGone(gone)] if gone == run), "{text:?}");
+            assert!(memory.runs[&run].gauge.is_none());
+            assert_eq!(memory.reading(run, now), None);
+        }
     }
 
     #[test]

@@ -1214,7 +1214,7 @@ impl Daemon {
     }
 
     pub(super) fn list(&mut self, now: Now) -> Vec<InstanceView> {
-        let usages = self.meter.look(now, &self.fleet, &self.runs, &self.memory, self.keeper);
+        let usages = self.meter.look(now, &self.fleet, &self.runs, |run| self.memory.of(run), self.keeper);
         self.views(now, &usages)
     }
 

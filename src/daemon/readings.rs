@@ -17,16 +17,17 @@ impl Daemon {
     pub fn take_readings(&mut self, now: Now) {
         let Some(turn) = self.history.turn(now.mono) else { return };
         if turn.full {
-            self.usages = self.meter.look(now, &self.fleet, &self.runs, &self.memory, self.keeper);
+            let counted = |run| self.memory.reading(run, now.mono);
+            self.usages = self.meter.look(now, &self.fleet, &self.runs, counted, self.keeper);
         }
         let mut readings = Vec::new();
         for one in self.fleet.instances().filter(|one| one.pid().is_some()) {
             let Some(run) = one.run() else { continue };
             let known = self.usages.get(&run.id);
-            let memory = match self.memory.reading(run.id) {
-                Some(bytes) => Some(bytes),
-                // Asking every process is dear: with each full look only.
-                None => known.filter(|_| turn.full).and_then(|usage| usage.memory_bytes),
+            let memory = match turn.full {
+                true => known.and_then(|usage| usage.memory_bytes),
+                // Where no group counts, every process would have to be asked: with each full look only.
+                false => self.memory.reading(run.id, now.mono),
             };
             if let Some(bytes) = memory {
                 readings.push((

@@ -1,6 +1,6 @@
 //! What clients are shown: the core's state joined with what /proc says at the moment of asking.
 
-use super::memory::{Memory, enforcement};
+use super::memory::enforcement;
 use super::tree::Runs;
 use crate::core::backoff;
 use crate::core::clock::{Mono, Now};
@@ -41,13 +41,13 @@ pub struct Usage {
 }
 
 impl Meter {
-    /// Looks at all runs.
+    /// Looks at all runs. `counted`: what the kernel counts for one, where it does.
     pub fn look(
         &mut self,
         now: Now,
         fleet: &Fleet,
         runs: &Runs,
-        memory: &Memory,
+        mut counted: impl FnMut(RunId) -> Option<u64>,
         keeper: i32,
     ) -> BTreeMap<RunId, Usage> {
         let (snapshot, trees) = runs.all(keeper);
@@ -58,14 +58,15 @@ impl Meter {
         for (run, tree) in trees {
             let ticks = tree.iter().filter_map(|pid| snapshot.get(*pid)).map(|stat| stat.cpu_ticks).sum();
             let started = begun.get(&run).copied().unwrap_or(now.mono);
+            let bytes = counted(run);
             let shares = || tree.iter().filter_map(|pid| process::pss(*pid)).reduce(|sum, share| sum + share);
             usages.insert(
                 run,
                 Usage {
-                    memory_bytes: memory.of(run).or_else(shares),
+                    memory_bytes: bytes.or_else(shares),
                     cpu_percent: self.cpu(run, now.mono, started, ticks),
                     processes: tree.len() as u32,
-                    counted: memory.is_counted(run),
+                    counted: bytes.is_some(),
                 },
             );
         }

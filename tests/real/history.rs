@@ -1,9 +1,35 @@
 //! What each tree used over time: kept over the daemon's end, drawn by `describe`, judged by `trend`.
 
 use crate::harness::{Stead, eventually, until};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 fn history(stead: &Stead, name: &str) -> std::path::PathBuf {
     stead.home.join("history").join(format!("{name}.history"))
+}
+
+fn now() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as u32
+}
+
+/// The last second that the file of `still` knows of. The finest ring is the first in it: 300 places, a time in front of each.
+fn last_second(stead: &Stead) -> u32 {
+    let file = std::fs::read(history(stead, "still")).unwrap_or_default();
+    let times = file.chunks(16).skip(1).take(300).map(|place| u32::from_le_bytes(place[..4].try_into().unwrap()));
+    times.max().unwrap_or(0)
+}
+
+#[test]
+fn what_is_not_yet_written_is_when_the_daemon_is_replaced_or_all_ends() {
+    let stead = Stead::new();
+    stead.start("apps: [{name: still, script: sleep, args: '1000'}]");
+    for end in ["upgrade", "kill"] {
+        let held = || now().saturating_sub(last_second(&stead));
+        until("it was written", || held() < 3);
+        until("more is held", || held() > 4);
+        let before = now();
+        stead.ok([end]);
+        assert!(last_second(&stead) + 2 >= before, "{end}: {} of {before}", last_second(&stead));
+    }
 }
 
 #[test]

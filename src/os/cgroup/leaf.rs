@@ -2,7 +2,7 @@
 
 use super::layout::Controller;
 use super::site::{Site, make};
-use super::{Error, Limit, v1, v2};
+use super::{Error, Gauge, Limit, v1, v2};
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
@@ -185,12 +185,25 @@ impl Leaf {
         }
     }
 
-    /// Bytes in use less the page cache of files, which the kernel takes back before it kills anybody.
+    /// The same, to be read again and again; `None` also where no descriptor is free.
+    pub fn gauge(&self) -> Option<Gauge> {
+        match self.memory.as_ref()? {
+            Memory::V1(group) => group.gauge().ok(),
+            Memory::V2(group) => group.gauge().ok(),
+        }
+    }
+
+    /// Of it the page cache of files, which the kernel takes back before it kills anybody; dear.
+    pub fn file_cache(&self) -> Option<u64> {
+        match self.memory.as_ref()? {
+            Memory::V1(group) => group.file_cache().ok(),
+            Memory::V2(group) => group.file_cache().ok(),
+        }
+    }
+
+    /// Bytes in use less the page cache of files.
     pub fn working_set(&self) -> Option<u64> {
-        let cache = match self.memory.as_ref()? {
-            Memory::V1(group) => group.file_cache().ok()?,
-            Memory::V2(group) => group.file_cache().ok()?,
-        };
+        let cache = self.file_cache()?;
         Some(self.usage()?.saturating_sub(cache))
     }
 

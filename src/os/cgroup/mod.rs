@@ -10,7 +10,9 @@ pub mod site;
 pub mod v1;
 pub mod v2;
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Why a file of a group could not be used. That it is missing and that it is garbage are different things.
@@ -27,6 +29,36 @@ impl Error {
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(libc::ENODEV))
+    }
+}
+
+/// A file that holds one number, kept open: where it is read every second, the opening costs ten times the reading.
+#[derive(Debug)]
+pub struct Gauge {
+    file: File,
+    path: PathBuf,
+}
+
+impl Gauge {
+    /// Not with a descriptor of the reserve, which is for a moment only.
+    fn open(folder: &Path, file: &str) -> Result<Gauge, Error> {
+        let path = folder.join(file);
+        match File::open(&path) {
+            Ok(file) => Ok(Gauge { file, path }),
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+
+    /// What it says now.
+    ///
+    /// # Errors
+    /// The group is gone since (`ENODEV`), or the file holds no number.
+    pub fn read(&self) -> Result<u64, Error> {
+        // The longest number has 20 digits.
+        let mut text = [0; 32];
+        let length = self.file.read_at(&mut text, 0).map_err(|source| Error::Io { path: self.path.clone(), source })?;
+        let text = String::from_utf8_lossy(&text[..length]);
+        text.trim().parse().map_err(|_| Error::Garbage { path: self.path.clone(), text: text.into_owned() })
     }
 }
 

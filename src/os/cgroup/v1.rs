@@ -1,6 +1,6 @@
 //! A group of a v1 hierarchy. Source: the kernel's `admin-guide/cgroup-v1/memory.rst` and `pids.rst`.
 
-use super::{Error, Limit, keyed, number, pids, sum, write};
+use super::{Error, Gauge, Limit, keyed, number, pids, sum, write};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -28,6 +28,11 @@ impl Memory {
     /// As of all readers here: the file is missing, or holds no number.
     pub fn usage_in_bytes(&self) -> Result<u64, Error> {
         number(&self.folder, "memory.usage_in_bytes")
+    }
+
+    /// The same, to be read again and again.
+    pub fn gauge(&self) -> Result<Gauge, Error> {
+        Gauge::open(&self.folder, "memory.usage_in_bytes")
     }
 
     /// The most it ever was, in bytes.
@@ -160,6 +165,13 @@ mod tests {
     fn usage_in_bytes() {
         assert_eq!(Memory::at(folder(&[("memory.usage_in_bytes", "4096\n")]).path()).usage_in_bytes().unwrap(), 4096);
         fails("memory.usage_in_bytes", |path| Memory::at(path).usage_in_bytes());
+    }
+
+    #[test]
+    fn gauge() {
+        let group = folder(&[("memory.usage_in_bytes", "4096\n")]);
+        assert_eq!(Memory::at(group.path()).gauge().unwrap().read().unwrap(), 4096);
+        fails("memory.usage_in_bytes", |path| Memory::at(path).gauge()?.read());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A group of the v2 tree. Source: the kernel's `admin-guide/cgroup-v2.rst`.
 
-use super::{Error, Limit, garbage, keyed, keyed_in, number, pids, read, sum, write};
+use super::{Error, Gauge, Limit, garbage, keyed, keyed_in, number, pids, read, sum, write};
 use std::path::{Path, PathBuf};
 
 /// A group; which files it has depends on its controllers.
@@ -84,6 +84,11 @@ impl Group {
     /// Bytes, page cache among them.
     pub fn memory_current(&self) -> Result<u64, Error> {
         number(&self.folder, "memory.current")
+    }
+
+    /// The same, to be read again and again.
+    pub fn gauge(&self) -> Result<Gauge, Error> {
+        Gauge::open(&self.folder, "memory.current")
     }
 
     /// The most it ever was, in bytes. Kernels from 5.19 on.
@@ -216,6 +221,13 @@ mod tests {
         let (_folder, group) = group("memory.current", "4096\n");
         assert_eq!(group.memory_current().unwrap(), 4096);
         fails("memory.current", |path| Group::at(path).memory_current());
+    }
+
+    #[test]
+    fn gauge() {
+        let (_folder, one) = group("memory.current", "4096\n");
+        assert_eq!(one.gauge().unwrap().read().unwrap(), 4096);
+        fails("memory.current", |path| Group::at(path).gauge()?.read());
     }
 
     #[test]
