@@ -12,6 +12,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
@@ -84,9 +85,22 @@ impl Daemon {
     /// Why it was not begun, or that nobody can say what came of it.
     pub async fn upgrade(&self, order: &Order) -> Result<Report, Refusal> {
         let body = serde_json::to_vec(order).map_err(|error| Refusal::failed(format!("the request: {error}")))?;
+        let keeper = self.home.holder();
+        let is_same = || self.home.is_held() && self.home.holder() == keeper;
         let asking = async {
             loop {
-                let stream = self.connect().await?;
+                // Another keeper knows of no upgrade, and would begin it: the one that was to become the new binary died of it.
+                if !is_same() {
+                    return Err(self.keeper_died(&order.binary));
+                }
+                let stream = match self.connect().await {
+                    Ok(stream) => stream,
+                    Err(refusal) => {
+                        // One that dies lets go of its socket before its lock.
+                        sleep(TRY_AGAIN).await;
+                        return Err(if is_same() { refusal } else { self.keeper_died(&order.binary) });
+                    }
+                };
                 match exchange(stream, "POST", "/v1/upgrade", body.clone().into()).await {
                     Ok(answer) => match parse::<Report>(&answer)? {
                         report if report.is_pending() => {}
@@ -103,6 +117,20 @@ impl Daemon {
             let error = format!("outcome unknown: the upgrade was not done within {} s", LONGEST_UPGRADE.as_secs());
             Err(Refusal::failed(error).hint(format!("{} may say why", self.home.path.join("stead.log").display())))
         })
+    }
+
+    fn keeper_died(&self, binary: &Path) -> Refusal {
+        let hint = if self.home.is_held() {
+            format!(
+                "what was wanted up is started anew, once; {} may say why",
+                self.home.path.join("stead.log").display()
+            )
+        } else {
+            "`stead list` starts stead again, which ends what still runs and starts anew, once, what was wanted up"
+                .into()
+        };
+        Refusal::failed(format!("not upgraded: {}: it ended as it took over, and the keeper with it", binary.display()))
+            .hint(hint)
     }
 
     /// `POST /v1/command`.

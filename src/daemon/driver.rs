@@ -2,14 +2,14 @@
 //! deadline.
 
 use super::history::History;
-use super::journal::Journal;
+use super::journal::{BACKLOG, Journal};
 use super::link::{self, Heard, Link};
 use super::memory::Memory;
 use super::notify::Notify;
 use super::output::Output;
 use super::perform::{Daemon, Means};
 use super::server::{self, Asking};
-use super::store::Store;
+use super::store::{self, Store};
 use super::watch::Watcher;
 use crate::core::clock::Millis;
 use crate::core::cron::Calendar;
@@ -21,7 +21,9 @@ use crate::core::spec::Signal;
 use crate::keeper::message::{BEAT_EVERY_MS, FromDaemon, FromKeeper};
 use crate::os::wait::readable;
 use crate::os::{clock, crash, file, process, role, signal, spawn};
+use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -62,23 +64,23 @@ pub fn run(home: &Path) -> io::Result<End> {
     local.block_on(&runtime, live(home, socket)).inspect_err(|error| tracing::error!(%error, "the daemon cannot begin"))
 }
 
-async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
+async fn live(home: &Path, socket: OwnedFd) -> io::Result<End> {
     let signals = readable(signal::watch(&[Signal::TERM.0, Signal::INT.0, Signal::HUP.0])?)?;
     let mut link = Link::new(socket)?;
-    let (inventory, early) = link.greeting().await?;
+    let (mut inventory, early) = link.greeting().await?;
     crash::point("after", "greeting");
     // What the keeper holds may have taken all others: the runs of which some found no place are asked for again.
     file::give_up_all();
     crate::os::socket::listen(&inventory.front_door)?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let store = Store::new(home);
-    let journal = Journal::open(home)?;
+    let journal = Journal::open(home, held_file(&mut inventory.sockets, &link, BACKLOG)?)?;
     let (probed, mut from_probes) = mpsc::unbounded_channel();
     let (pumped, mut from_pump) = mpsc::unbounded_channel();
     let output = Output::start(home, pumped, link.speaker()?)?;
     let (watched, mut from_watch) = mpsc::unbounded_channel();
     let found = Found {
-        wanted: store.load()?,
+        wanted: store.load(inventory.sockets.get(store::HELD))?,
         boot_id: inventory.boot_id.clone(),
         highest_run: inventory.highest_run,
         held: inventory.held,
@@ -214,6 +216,16 @@ async fn live(home: &Path, socket: std::os::fd::OwnedFd) -> io::Result<End> {
             () = tokio::time::sleep(Duration::from_millis(2)), if daemon.upgrades.retiring => {}
         }
     }
+}
+
+/// A file of memory that the keeper holds under this name from now on, where it does not yet.
+fn held_file(held: &mut BTreeMap<String, OwnedFd>, link: &Link, name: &str) -> io::Result<OwnedFd> {
+    if let Some(file) = held.remove(name) {
+        return Ok(file);
+    }
+    let file = file::memory_file(c"stead-held", &[])?;
+    link.say(&FromDaemon::Hold { name: name.into() }, &[file.as_fd()])?;
+    Ok(file)
 }
 
 async fn wait(sleep: Option<Duration>) {

@@ -12,7 +12,8 @@ impl Daemon {
         let mut found: Vec<(&str, String)> = Vec::new();
         found.extend(self.journal.fault().map(|why| ("journal", why)));
         if let Some(why) = &self.unwritten {
-            let what = format!("state.json cannot be written ({why}); after a crash an older wish would hold");
+            let what =
+                format!("state.json cannot be written ({why}): should the machine go down, an older wish would hold");
             found.push(("state", what));
         }
         found.extend(

@@ -134,6 +134,9 @@ impl Link {
                         bare: BTreeMap::new(),
                     });
                 }
+                (FromKeeper::Socket { .. }, _) if cut => {
+                    return Err(io::Error::other("no descriptor is free for what the keeper holds"));
+                }
                 (FromKeeper::Socket { name }, Some(inventory)) => {
                     inventory.sockets.extend(fds.next().map(|fd| (name, fd)))
                 }

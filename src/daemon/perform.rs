@@ -14,7 +14,7 @@ use super::output::Output;
 use super::pid_files::PidFiles;
 use super::probe::{self, Question as Probing};
 use super::server::{self, Answer, Question};
-use super::store::Store;
+use super::store::{self, Store};
 use super::tree::Runs;
 use super::upgrade::Upgrades;
 use super::views::{self, Meter, Usage};
@@ -31,6 +31,7 @@ use crate::core::probe::Outcome;
 use crate::core::record::{
     Actor, ChildEnd, Evidence, LockHolder, Oom, PortHolder, Record, SpawnFailure, TakenPort, Tally,
 };
+use crate::core::recover::Wanted;
 use crate::core::spec::{self, Env, Listen, OomPolicy, Probe, Signal, Spec};
 use crate::core::traceback::{self, Standing, Traceback};
 use crate::core::trend::Trend;
@@ -155,7 +156,7 @@ pub struct Means {
     pub notifiers: Notify,
     pub watcher: Watcher,
     pub site: Site,
-    /// Listening sockets by name.
+    /// Listening sockets, and what waits for room on the disk, by name.
     pub held: BTreeMap<String, OwnedFd>,
     /// Where the answers to health checks go.
     pub probed: mpsc::UnboundedSender<(RunId, Outcome)>,
@@ -1180,14 +1181,23 @@ impl Daemon {
     fn persist(&mut self) {
         // Whatever changes what is to be watched is a wish.
         self.follow_files();
-        let result = self.store.persist(&self.fleet.wanted(&self.boot_id));
-        match result {
+        let wanted = self.fleet.wanted(&self.boot_id);
+        let is_held = self.held.contains_key(store::HELD);
+        // First: what is held is never older than what is on the disk.
+        if is_held {
+            self.hold_wish(&wanted);
+        }
+        match self.store.persist(&wanted) {
             Ok(()) => {
+                self.release(store::HELD, &[]);
                 if self.unwritten.take().is_some() {
                     tracing::info!("state.json can be written again");
                 }
             }
             Err(error) => {
+                if !is_held {
+                    self.hold_wish(&wanted);
+                }
                 if self.unwritten.is_none() {
                     tracing::error!(%error, "state.json cannot be written");
                 }
@@ -1196,11 +1206,23 @@ impl Daemon {
         }
     }
 
+    /// A wish that is not on the disk is with the keeper, for the next daemon.
+    fn hold_wish(&mut self, wanted: &Wanted) {
+        let held = file::memory_file(c"stead-state", &json(wanted)).and_then(|file| {
+            self.link.say(&FromDaemon::Hold { name: store::HELD.into() }, &[file.as_fd()])?;
+            Ok(file)
+        });
+        match held {
+            Ok(file) => drop(self.held.insert(store::HELD.into(), file)),
+            Err(error) => tracing::error!(%error, "a wish that cannot be written would not outlive this daemon"),
+        }
+    }
+
     fn reply(&mut self, ticket: Ticket, mut result: Result<Reply, Refusal>) {
         if let (Ok(reply), true) = (&mut result, self.unwritten.is_some()) {
             reply
                 .warnings
-                .push("state.json cannot be written: after a crash of stead this wish is not remembered".into());
+                .push("state.json cannot be written: should the machine go down, this wish is not remembered".into());
         }
         if let Some(answer) = self.waiting.remove(&ticket) {
             let _ = answer.send(server::reply(result));

@@ -3,7 +3,11 @@
 use crate::core::recover::{WANTED_VERSION, Wanted};
 use crate::os::file;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+/// The name under which the keeper holds a wish that could not be written: no app's socket, for their names begin with the app's.
+pub const HELD: &str = "\nstate";
 
 /// The files of a home.
 #[derive(Debug)]
@@ -18,13 +22,19 @@ impl Store {
         Store { state: home.join("state.json"), saved: home.join("saved.json") }
     }
 
-    /// What was wanted. A file that is not what it should be is kept aside and said; supervision goes on with what the keeper holds.
+    /// What was wanted; `held`: a wish that the daemon before could not write. A file that is not what it should be is kept aside and said; supervision goes on with what the keeper holds.
     ///
     /// # Errors
     /// It is a newer stead's, which could not read what this one would write. Or descriptors or memory are short: what was wanted is not
     /// known then, and may not be taken for nothing.
-    pub fn load(&self) -> io::Result<Wanted> {
+    pub fn load(&self, held: Option<&OwnedFd>) -> io::Result<Wanted> {
         self.check()?;
+        let held = held.map(|held| file::read_memory_file(held.try_clone()?)).transpose()?;
+        match held.as_deref().map(parse) {
+            Some(Ok(wanted)) => return Ok(wanted),
+            Some(Err(error)) => tracing::error!(%error, "what the keeper holds of the last wish cannot be read"),
+            None => {}
+        }
         Ok(match read(&self.state) {
             Ok(Some(wanted)) => wanted,
             Ok(None) => Wanted { version: WANTED_VERSION, ..Wanted::default() },
@@ -77,11 +87,15 @@ fn read(path: &Path) -> io::Result<Option<Wanted>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    let version: Version = serde_json::from_slice(&bytes)?;
+    parse(&bytes).map(Some)
+}
+
+fn parse(bytes: &[u8]) -> io::Result<Wanted> {
+    let version: Version = serde_json::from_slice(bytes)?;
     if version.version > WANTED_VERSION {
         return Err(newer("it", version.version, WANTED_VERSION));
     }
-    Ok(Some(serde_json::from_slice(&bytes)?))
+    Ok(serde_json::from_slice(bytes)?)
 }
 
 /// Why a file of a newer stead is not read.

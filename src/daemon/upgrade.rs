@@ -59,10 +59,8 @@ impl Daemon {
         let shown = order.binary.display();
         let failed = |why: &str| Refusal::failed(format!("not upgraded: {shown}: {why}"));
         if self.unwritten.is_some() || self.journal.is_behind() {
-            return Err(Refusal::failed(
-                "not upgraded: what could not be written yet is in this daemon's memory alone",
-            )
-            .hint("`stead health` says what cannot be written"));
+            return Err(Refusal::failed("not upgraded: what could not be written yet waits in memory")
+                .hint("`stead health` says what cannot be written"));
         }
         let file = file::path_only(&order.binary).map_err(|error| failed(&reason(&error)))?;
         if !file::is_regular(&file) {

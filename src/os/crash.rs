@@ -35,7 +35,7 @@ mod armed {
     /// In the home: `SIDE WHAT PID` of each that died so.
     pub const DEATHS: &str = "crash-deaths";
 
-    /// All places.
+    /// All places that any fleet passes. On a disk that was full there is `amid landing`, too: a record that waited is written.
     pub const POINTS: &[(&str, &str)] = &[
         ("after", "greeting"),
         ("after", "recover"),

@@ -224,6 +224,32 @@ pub fn read_memory_file(fd: OwnedFd) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Takes bytes out of a file of memory: they read as zeros, and whole pages of them take no memory (fallocate(2)).
+///
+/// # Errors
+/// Of fallocate(2).
+pub fn punch_hole(file: &File, start: u64, length: u64) -> io::Result<()> {
+    use nix::fcntl::FallocateFlags;
+    let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    Ok(nix::fcntl::fallocate(file, how, start as libc::off_t, length as libc::off_t)?)
+}
+
+/// Reads a file from behind the hole at its beginning. Returns where that is, too.
+///
+/// # Errors
+/// Of lseek(2) and read(2).
+pub fn read_data(mut file: &File) -> io::Result<(u64, Vec<u8>)> {
+    let begin = match nix::unistd::lseek(file, 0, nix::unistd::Whence::SeekData) {
+        Ok(begin) => begin as u64,
+        // There is nothing but holes.
+        Err(Errno::ENXIO) => return Ok((file.metadata()?.len(), Vec::new())),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok((begin, bytes))
+}
+
 /// Reads a file of /proc or of a cgroup. The kernel makes these texts while they are read, and hundreds are read in a row: std's question
 /// for the size, which such a file does not know, and its first small reads would cost more than the rest.
 ///

@@ -1,6 +1,8 @@
 //! What the machine may be short of: supervision goes on, the fault is said once, and it is over when its cause is.
 
 use crate::harness::{Stead, eventually, is_alive, signal, until};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 /// Writes numbered lines without an end.
@@ -236,6 +238,224 @@ fn a_disk_that_is_full_or_read_only_costs_no_app_and_each_fault_is_told_once_and
     let all: Vec<String> = (1..stead.diary("a").len()).rev().map(|n| format!("a#{n}")).collect();
     assert_eq!(ends, all, "each end is known once");
     assert!(why["records"].as_array().unwrap().iter().all(|one| one["signal"] == "SIGKILL"));
+}
+
+/// Fills a small file system to its last byte.
+fn fill(disk: &str) -> String {
+    format!("(dd if=/dev/zero of={disk}/fill bs=4k; dd if=/dev/zero of={disk}/more bs=1) 2>/dev/null")
+}
+
+fn free(disk: &str) -> String {
+    format!("rm {disk}/fill {disk}/more")
+}
+
+/// The runs whose ends stand in an app's journal, in the order of writing, with their codes or signals.
+fn ends_on_disk(stead: &Stead, app: &str) -> Vec<(u64, String)> {
+    let text = std::fs::read_to_string(stead.home.join(format!("journal/{app}.jsonl"))).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let ends = lines.filter(|line| line["carried"].is_null() && !line["entry"]["end"].is_null());
+    let end = |line: serde_json::Value| {
+        let record = &line["entry"]["end"]["record"];
+        let how = record["signal"].as_str().map_or_else(|| record["exit_code"].to_string(), str::to_owned);
+        (line["seq"].as_u64().unwrap(), how)
+    };
+    ends.map(end).collect()
+}
+
+#[test]
+fn records_that_wait_for_room_on_the_disk_outlive_the_daemon_and_stand_there_once() {
+    let stead = Stead::new();
+    stead.kit();
+    let app = "from kit import *\nsignal.signal(signal.SIGUSR1, lambda *_: sys.exit(3))\nnote('begun')\nforever()\n";
+    stead.file("app.py", app);
+    stead.file(
+        "ecosystem.yaml",
+        "apps:\n  - {name: a, script: ./app.py, max_restarts: 1000}\n  - {name: b, script: /bin/sleep, args: '1000'}\n",
+    );
+    let disk = stead.work.parent().unwrap().join("disk").display().to_string();
+    let mounts = format!(
+        "mkdir {disk} && mount -t tmpfs -o size=1m,mode=0700 none {disk} && ln -s /proc/$$/root{disk} {}",
+        stead.home.display()
+    );
+    let Some(foreground) = in_namespace(&stead, &mounts) else { return };
+    let mut ends: Vec<(u64, String)> = Vec::new();
+    let mut ends_by = |number: i32, how: &str| {
+        let before = stead.pid("a");
+        signal(before, number);
+        ends.push((ends.len() as u64 + 1, how.to_owned()));
+        until("it is back", || {
+            let one = stead.instance("a");
+            one["status"] == "online" && one["pid"] != before && stead.diary("a").len() == ends.len() + 1
+        });
+        ends.clone()
+    };
+    until("it is up", || stead.diary("a").len() == 1 && stead.instance("a")["status"] == "online");
+    // A release build has no places to die at.
+    #[cfg(debug_assertions)]
+    std::fs::write(stead.home.join(stead::os::crash::PLAN), "amid landing 2 0 1000000000\n").unwrap();
+    inside(&foreground, &fill(&disk));
+    while finding(&stead, "journal").is_none() {
+        ends_by(9, "SIGKILL");
+    }
+    stead.ok(["stop", "b"]);
+    // Each record waits in the memory of a daemon that dies; a run that ends while there is none is known, too.
+    for _ in 0..3 {
+        ends_by(10, "3");
+        stead.kill_daemon();
+        let all = ends_by(9, "SIGKILL");
+        let why = stead.json(["why", "a", "--json"]);
+        assert_eq!(why["total"], all.len(), "{why:#}");
+        let told: Vec<String> =
+            why["records"].as_array().unwrap().iter().map(|one| one["run"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(told, (1..=all.len()).rev().map(|n| format!("a#{n}")).collect::<Vec<_>>());
+        assert_eq!(stead.instance("b")["status"], "stopped", "the wish is known as well");
+    }
+    stead.kill_daemon();
+    assert!(finding(&stead, "journal").is_some_and(|what| what.contains("wait in memory")));
+    assert!(finding(&stead, "state").is_some());
+    assert!(inside(&foreground, &free(&disk)));
+    // In the midst of it the daemon dies once more.
+    let all = ends_by(10, "3");
+    until("all is on the disk", || finding(&stead, "journal").is_none() && finding(&stead, "state").is_none());
+    assert_eq!(ends_on_disk(&stead, "a"), all);
+    #[cfg(debug_assertions)]
+    assert!(stead.home.join(stead::os::crash::DEATHS).exists());
+    // And nothing of it comes again.
+    stead.kill_daemon();
+    let all = ends_by(9, "SIGKILL");
+    assert_eq!(ends_on_disk(&stead, "a"), all);
+    assert_eq!(stead.instance("b")["status"], "stopped");
+    assert_eq!(stead.json(["why", "a", "--json"])["by_cause"].as_array().unwrap().len(), 2);
+}
+
+/// A client that sends more than there is memory for: a body of 30 MB, which is within what one may send.
+fn sends_much(stead: &Stead) {
+    let length = 30 << 20;
+    let head = format!("POST /v1/command HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    let mut stream = UnixStream::connect(stead.home.join("stead.sock")).unwrap();
+    stream.set_write_timeout(Some(crate::harness::LIMIT)).unwrap();
+    let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b'['; length]));
+    assert!(sent.is_err() || stream.read_to_end(&mut Vec::new()).is_err(), "the daemon outlived it");
+}
+
+/// A memory group below the one that a process is in, which may use no more than `bytes`; `None`: none can be made here.
+struct Narrow(std::path::PathBuf);
+
+impl Narrow {
+    fn new(pid: i32, bytes: u64) -> Option<Narrow> {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let own = groups.lines().find_map(|line| line.split_once(":memory:").map(|(_, path)| path))?;
+        let folder = format!("/sys/fs/cgroup/memory{own}/stead-test-{}-narrow", std::process::id());
+        std::fs::create_dir(&folder).ok()?;
+        let narrow = Narrow(folder.into());
+        std::fs::write(narrow.0.join("memory.limit_in_bytes"), bytes.to_string()).ok()?;
+        Some(narrow)
+    }
+
+    fn take(&self, pid: i32) {
+        std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+
+    fn kills(&self) -> u64 {
+        let text = std::fs::read_to_string(self.0.join("memory.oom_control")).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap()
+    }
+}
+
+impl Drop for Narrow {
+    fn drop(&mut self) {
+        until("the group is empty", || std::fs::remove_dir(&self.0).is_ok() || !self.0.exists());
+    }
+}
+
+#[test]
+fn a_daemon_that_gets_no_memory_is_followed_by_another_and_nothing_is_lost() {
+    let stead = counters(3, "");
+    let pids: Vec<i32> = (0..3).map(|n| stead.pid(&format!("c{n}"))).collect();
+    let narrow = Narrow::new(stead.keeper_pid(), 6 << 20);
+    if narrow.is_none() {
+        eprintln!("SKIPPED in part, for no memory group of version 1 can be made here");
+    }
+    let mut killed: i32 = pids[2];
+    for round in 0..4 {
+        let daemon = stead.daemon_pid();
+        match &narrow {
+            // The kernel kills it.
+            Some(narrow) if round % 2 == 0 => narrow.take(daemon),
+            // It is refused, and gives up.
+            _ => {
+                let size = std::fs::read_to_string(format!("/proc/{daemon}/statm")).unwrap();
+                let pages: u64 = size.split(' ').next().unwrap().parse().unwrap();
+                let limit = format!("--as={}:", pages * 4096 + (4 << 20));
+                assert!(
+                    Command::new("prlimit").args(["--pid", &daemon.to_string(), &limit]).status().unwrap().success()
+                );
+            }
+        }
+        sends_much(&stead);
+        signal(killed, 9);
+        until("another serves", || stead.daemon_pid() != daemon);
+        killed = eventually("c2 is back", || match stead.instance("c2") {
+            one if one["status"] == "online" && one["pid"] != killed => Ok(one["pid"].as_i64().unwrap() as i32),
+            one => Err(format!("{one:#}")),
+        });
+    }
+    assert!(narrow.is_none_or(|narrow| narrow.kills() == 2));
+    assert_eq!((stead.pid("c0"), stead.pid("c1")), (pids[0], pids[1]), "they did not notice");
+    let why = stead.json(["why", "c2", "--json"]);
+    let records = why["records"].as_array().unwrap();
+    assert!(records.len() == 4 && records.iter().all(|one| one["signal"] == "SIGKILL"), "{why:#}");
+    stead.ok(["stop", "all"]);
+    (0..3).for_each(|n| assert_no_line_lost(&stead, &format!("c{n}")));
+}
+
+#[test]
+fn a_disk_without_free_inodes_costs_no_app_and_each_fault_is_told_and_heals() {
+    let stead = Stead::new();
+    stead.kit();
+    stead.file("app.py", "from kit import *\nnote('begun')\nprint('up', flush=True)\nforever()\n");
+    stead.file("ecosystem.yaml", "apps:\n  - {name: a, script: ./app.py, max_restarts: 1000}\n");
+    let disk = stead.work.parent().unwrap().join("disk").display().to_string();
+    let mounts = format!(
+        "mkdir {disk} && mount -t tmpfs -o nr_inodes=200,mode=0700 none {disk} && ln -s /proc/$$/root{disk} {}",
+        stead.home.display()
+    );
+    let Some(foreground) = in_namespace(&stead, &mounts) else { return };
+    until("it is up", || stead.diary("a").len() == 1 && stead.instance("a")["status"] == "online");
+    inside(&foreground, &format!("mkdir {disk}/fill && n=0; while : >{disk}/fill/$n; do n=$((n+1)); done 2>/dev/null"));
+    let said = stead.run(["start", "app.py", "--name", "b"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.stderr.contains("state.json cannot be written"), "{said:?}");
+    until("b runs without its log", || stead.diary("b").len() == 1);
+    for area in ["journal", "state", "logs"] {
+        let what = finding(&stead, area).unwrap_or_else(|| panic!("{area} is not named"));
+        assert!(what.contains("No space left"), "{what}");
+    }
+    let dies_and_comes_back = |name: &str| {
+        let (begun, pid) = (stead.diary(name).len(), stead.pid(name));
+        signal(pid, 9);
+        until("it is back", || stead.diary(name).len() == begun + 1 && stead.instance(name)["status"] == "online");
+    };
+    dies_and_comes_back("a");
+    dies_and_comes_back("b");
+    assert_eq!(lines_of_own_log(&stead, "b.out.log"), 1, "said once, not for each run: {}", stead.own_log());
+    stead.kill_daemon();
+    dies_and_comes_back("b");
+    assert_eq!(stead.json(["why", "b", "--json"])["total"], 2);
+    for what in ["the journal cannot be written", "state.json cannot be written"] {
+        assert_eq!(lines_of_own_log(&stead, what), 2, "once by each daemon: {}", stead.own_log());
+    }
+    assert!(inside(&foreground, &format!("rm -r {disk}/fill")));
+    dies_and_comes_back("b");
+    crate::harness::eventually_within(crate::harness::LIMIT * 2, "all heals", || {
+        let areas = ["journal", "state", "logs"].map(|area| finding(&stead, area));
+        if areas.iter().all(Option::is_none) { Ok(()) } else { Err(format!("{areas:?}")) }
+    });
+    stead.kill_daemon();
+    assert_eq!(stead.instance("b")["status"], "online");
+    let ends = |name| ends_on_disk(&stead, name).into_iter().map(|(run, _)| run).collect::<Vec<_>>();
+    assert_eq!((ends("a"), ends("b")), (vec![1], vec![1, 2, 3]));
+    until("its log is written again", || stead.log("b", "out").contains("up"));
 }
 
 /// A stead of an ordinary user's, and the user's way to ask it.

@@ -473,3 +473,43 @@ fn a_client_of_a_newer_protocol_may_ask_for_an_upgrade() {
     let answer = asked("POST /v1/upgrade");
     assert!(answer.contains("the request cannot be read: missing field `id`"), "{answer}");
 }
+
+/// The daemon has ended by then, and nobody holds what the keeper held: all start anew, once, and the upgrade is not begun again.
+#[test]
+fn a_new_keeper_that_dies_as_it_takes_over_is_a_keeper_that_was_killed() {
+    const ALONE: &str = "from kit import *\nlock = alone()\nnote(str(os.getpid()))\nforever()\n";
+    let stead = Stead::new();
+    stead.kit();
+    stead.file("alone.py", ALONE);
+    stead.start("apps:\n  - {name: a, script: ./alone.py}\n  - {name: b, script: ./alone.py}\n");
+    until("both are up", || ["a", "b"].iter().all(|name| stead.diary(name).len() == 1));
+    let new = wrapper(&stead, "new", "case \"$*\" in *--take-over*) kill -9 $$;; esac");
+    let (before, keeper) = (lives(&stead), stead.keeper_pid());
+    let refused = upgrade(&stead, &new);
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("it ended as it took over, and the keeper with it"), "{refused:?}");
+    assert!(refused.stderr.contains("hint: `stead list` starts stead again"), "{refused:?}");
+    assert!(!is_alive(keeper));
+    until("both are up again", || lives(&stead).len() == 2 && stead.diary("b").len() == 2);
+    for (name, pid, _) in before {
+        let name = name.as_str().unwrap();
+        let one = stead.instance(name);
+        assert_eq!((&one["restarts"], &one["last_exit"]["cause"]), (&json!(1), &json!("lost")), "{one:#}");
+        assert!(!is_alive(pid.as_i64().unwrap() as i32));
+        until("its second run has begun", || stead.diary(name).len() == 2);
+    }
+    assert_eq!(stead.diary("two"), [""; 0], "never two copies");
+
+    // Somebody starts a keeper at once, as systemd would.
+    let keeper = stead.keeper_pid();
+    let asked = stead.begin(["upgrade".as_ref(), "--binary".as_ref(), new.as_os_str()]);
+    until("the keeper is dead", || !is_alive(keeper));
+    stead.ok(["list"]);
+    let second = stead.keeper_pid();
+    let refused = asked.end();
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("it ended as it took over"), "{refused:?}");
+    assert_eq!(stead.keeper_pid(), second, "and is not upgraded into its death");
+    until("both are up once more", || ["a", "b"].iter().all(|name| stead.diary(name).len() == 3));
+    assert_eq!(stead.diary("two"), [""; 0], "never two copies");
+}

@@ -9,3 +9,4 @@ mod memory;
 mod reboot;
 mod scope;
 mod service;
+mod shortage;

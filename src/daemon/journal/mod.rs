@@ -4,8 +4,10 @@
 //! up to it, so the last line of an instance is enough to begin from. A file with `journal_keep` records becomes `NAME.jsonl.1`, in
 //! the place of the one before, and the new one begins with what is needed to begin from: nothing is ever copied or waited for.
 
+mod backlog;
 mod read;
 
+pub use backlog::NAME as BACKLOG;
 pub use read::{Asked, Reader};
 
 use super::store::newer;
@@ -13,11 +15,13 @@ use crate::core::action::{Entry, Line};
 use crate::core::name::{AppName, Id, RunId};
 use crate::core::recover::{self, Tail};
 use crate::os::{crash, file};
-use read::{Glimpse, Seen};
+use backlog::{Backlog, Kept};
+use read::Glimpse;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -58,6 +62,8 @@ pub struct Journal {
     shelves: BTreeMap<AppName, Shelf>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// The same lines, for the next daemon.
+    backlog: Backlog,
     /// Lines that found no place in memory either, since it could be written last.
     dropped: u64,
     /// Why it waits.
@@ -74,6 +80,8 @@ struct Waiting {
     kind: Kind,
     bytes: Vec<u8>,
     keep: u32,
+    /// In the backlog; `None`: it is new, or there was no memory for it.
+    place: Option<Place>,
 }
 
 /// What is known of an app's file.
@@ -123,10 +131,23 @@ enum Kind {
     Other,
 }
 
+impl Kind {
+    fn of(entry: &Entry) -> Kind {
+        match entry {
+            Entry::Start { .. } => Kind::Start,
+            Entry::End { .. } => Kind::End,
+            Entry::Incident(_) => Kind::Incident,
+            Entry::Reset { .. } | Entry::Asked { .. } => Kind::Other,
+        }
+    }
+}
+
 impl Journal {
+    /// `backlog`: a file of memory, with what earlier daemons could not write.
+    ///
     /// # Errors
     /// Where descriptors or memory are short: what is in the journal is not known then, and nothing may be decided without it.
-    pub fn open(home: &Path) -> io::Result<Journal> {
+    pub fn open(home: &Path, backlog: OwnedFd) -> io::Result<Journal> {
         let folder = home.join("journal");
         // Where there is no room for it yet, the first line makes it.
         if let Err(error) = file::private_folder(&folder) {
@@ -140,13 +161,39 @@ impl Journal {
             shelves: BTreeMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            backlog: Backlog::new(backlog),
             dropped: 0,
             trouble: None,
         };
         for app in journal.apps()? {
             journal.take(&app)?;
         }
+        journal.take_backlog()?;
         Ok(journal)
+    }
+
+    /// What the daemon before could not write waits here now.
+    fn take_backlog(&mut self) -> io::Result<()> {
+        let kept = self.backlog.read()?;
+        let written = backlog::written(&self.folder, &kept);
+        let (mut waiting, mut done) = (VecDeque::new(), Vec::new());
+        for Kept { app, keep, bytes, place } in &kept {
+            match Glimpse::of(bytes).filter(|_| !written.contains(bytes.as_slice())) {
+                Some(line) => {
+                    let (id, instance, run, kind) = (line.id, line.instance.into_owned(), line.run, line.entry.kind());
+                    let (app, bytes, keep, place) = (app.clone(), bytes.clone(), *keep, Some(*place));
+                    waiting.push_back(Waiting { app, id, instance, run, kind, bytes, keep, place });
+                }
+                None => done.push(*place),
+            }
+        }
+        if !kept.is_empty() {
+            tracing::info!(lines = waiting.len(), "the daemon before left lines of the journal that wait for room");
+        }
+        done.into_iter().for_each(|place| self.backlog.remove(place));
+        self.waiting = waiting;
+        self.flush();
+        Ok(())
     }
 
     /// Is the journal of a home of a version that this stead knows? Only the last lines are looked at.
@@ -211,7 +258,8 @@ impl Journal {
     #[must_use]
     pub fn tails(&self) -> BTreeMap<Id, Tail> {
         let lines = |(app, shelf): (&AppName, &Shelf)| shelf.lines(&path(&self.folder, app));
-        recover::tails(self.shelves.iter().flat_map(lines))
+        let waiting = self.waiting.iter().filter_map(|waiting| serde_json::from_slice(&waiting.bytes).ok());
+        recover::tails(self.shelves.iter().flat_map(lines).chain(waiting))
     }
 
     /// Writes a line; `keep`: the app's `journal_keep`. A full disk stops nobody: the line waits in memory.
@@ -222,32 +270,36 @@ impl Journal {
             let Some(oldest) = self.waiting.pop_front() else { break };
             self.waiting_bytes -= oldest.bytes.len();
             self.dropped += 1;
+            oldest.place.into_iter().for_each(|place| self.backlog.remove(place));
         }
-        let kind = match line.entry {
-            Entry::Start { .. } => Kind::Start,
-            Entry::End { .. } => Kind::End,
-            Entry::Incident(_) => Kind::Incident,
-            Entry::Reset { .. } | Entry::Asked { .. } => Kind::Other,
-        };
-        let (id, instance, run) = (line.id, line.instance.clone(), line.run);
-        self.waiting.push_back(Waiting { app: app.clone(), id, instance, run, kind, bytes, keep });
+        let (id, instance, run, kind) = (line.id, line.instance.clone(), line.run, Kind::of(&line.entry));
+        self.waiting.push_back(Waiting { app: app.clone(), id, instance, run, kind, bytes, keep, place: None });
         self.flush();
     }
 
     /// Tries again to write what waits; the files of other apps are not kept waiting by a bad one.
     pub fn flush(&mut self) {
         let mut failed: BTreeMap<AppName, io::Error> = BTreeMap::new();
+        let is_kept = self.waiting.iter().any(|waiting| waiting.place.is_some());
         for waiting in std::mem::take(&mut self.waiting) {
             let written =
                 if failed.contains_key(&waiting.app) { Ok(false) } else { self.append(&waiting).map(|()| true) };
             match written {
-                Ok(true) => {}
+                Ok(true) => {
+                    if let Some(place) = waiting.place {
+                        crash::point("amid", "landing");
+                        self.backlog.remove(place);
+                    }
+                }
                 Ok(false) => self.waiting.push_back(waiting),
                 Err(error) => {
                     failed.insert(waiting.app.clone(), error);
                     self.waiting.push_back(waiting);
                 }
             }
+        }
+        if is_kept || !self.waiting.is_empty() {
+            self.back_up();
         }
         self.waiting_bytes = self.waiting.iter().map(|waiting| waiting.bytes.len()).sum();
         let trouble = failed.into_values().next().map(|error| error.to_string());
@@ -262,6 +314,14 @@ impl Journal {
         self.trouble = trouble;
     }
 
+    /// What waits is in the backlog before anything follows it. What finds no memory there is tried again with the next line.
+    fn back_up(&mut self) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.place.is_none()) {
+            waiting.place = self.backlog.add(&waiting.app, waiting.keep, &waiting.bytes).ok();
+        }
+        self.backlog.begins(self.waiting.iter().find_map(|waiting| waiting.place).map(|place| place.start));
+    }
+
     /// What is wrong with it, where something is.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
@@ -272,7 +332,11 @@ impl Journal {
         } else {
             String::new()
         };
-        Some(format!("exit records cannot be written, {count} wait in memory{lost}: {why}"))
+        let alone = match self.waiting.iter().filter(|waiting| waiting.place.is_none()).count() {
+            0 => String::new(),
+            alone => format!(", {alone} of them in this daemon's alone"),
+        };
+        Some(format!("exit records cannot be written, {count} wait in memory{alone}{lost}: {why}"))
     }
 
     #[must_use]
@@ -352,12 +416,7 @@ impl Shelf {
             match Glimpse::of(&line) {
                 Some(glimpse) => {
                     shelf.whole |= glimpse.carried.is_none_or(|follow| follow == 0);
-                    let kind = match glimpse.entry {
-                        Seen::End { .. } => Kind::End,
-                        Seen::Start(_) => Kind::Start,
-                        Seen::Incident(_) => Kind::Incident,
-                        Seen::Reset(_) | Seen::Asked(_) => Kind::Other,
-                    };
+                    let kind = glimpse.entry.kind();
                     let ends = shelf.ends;
                     shelf.note(glimpse.id, &glimpse.instance, glimpse.run, kind, place);
                     if glimpse.carried.is_some() {
@@ -464,12 +523,7 @@ fn carry(path: &Path, length: u64, lines: Vec<Line>) -> io::Result<Shelf> {
     let mut all = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let Some(bytes) = bytes(line, Some(lines.len() - 1 - at)) else { continue };
-        let kind = match line.entry {
-            Entry::End { .. } => Kind::End,
-            Entry::Start { .. } => Kind::Start,
-            Entry::Incident(_) => Kind::Incident,
-            Entry::Reset { .. } | Entry::Asked { .. } => Kind::Other,
-        };
+        let kind = Kind::of(&line.entry);
         let place = Place { start: shelf.length, length: bytes.len() };
         shelf.note(line.id, &line.instance, line.run, kind, place);
         all.extend(bytes);

@@ -1,6 +1,6 @@
 //! Reading the journal, newest first, in a thread that the loop does not wait for.
 
-use super::{VERSION, before};
+use super::{Kind, VERSION, before};
 use crate::core::action::{Entry, Line};
 use crate::core::clock::Wall;
 use crate::core::name::{Id, RunId};
@@ -55,6 +55,17 @@ pub(super) enum Seen<'a> {
     Reset(IgnoredAny),
     Asked(IgnoredAny),
     Incident(IgnoredAny),
+}
+
+impl Seen<'_> {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Seen::Start(_) => Kind::Start,
+            Seen::End { .. } => Kind::End,
+            Seen::Incident(_) => Kind::Incident,
+            Seen::Reset(_) | Seen::Asked(_) => Kind::Other,
+        }
+    }
 }
 
 impl<'a> Glimpse<'a> {

@@ -8,12 +8,15 @@ use crate::core::spec::Policy;
 use crate::core::why::Filter;
 
 const OLDEST: &str = include_str!("../../../tests/fixtures/journal-v1.jsonl");
+const BACKLOG: &str = include_str!("../../../tests/fixtures/backlog-v1.txt");
 const CARRIED: &str = include_str!("../../../tests/fixtures/journal-carried-v1.jsonl");
 
 /// A journal in a folder of its own, and what was counted in it.
 struct World {
     home: tempfile::TempDir,
     journal: Journal,
+    /// What the keeper holds.
+    backlog: OwnedFd,
     tallies: BTreeMap<u32, Tally>,
     runs: u64,
     keep: u32,
@@ -22,8 +25,9 @@ struct World {
 impl World {
     fn new(keep: u32) -> World {
         let home = tempfile::tempdir().unwrap();
-        let journal = Journal::open(home.path()).unwrap();
-        World { home, journal, tallies: BTreeMap::new(), runs: 0, keep }
+        let backlog = memory();
+        let journal = Journal::open(home.path(), backlog.try_clone().unwrap()).unwrap();
+        World { home, journal, backlog, tallies: BTreeMap::new(), runs: 0, keep }
     }
 
     fn path(&self) -> PathBuf {
@@ -32,7 +36,23 @@ impl World {
 
     /// Another daemon begins.
     fn again(&mut self) {
-        self.journal = Journal::open(self.home.path()).unwrap();
+        self.journal = Journal::open(self.home.path(), self.backlog.try_clone().unwrap()).unwrap();
+    }
+
+    /// A file stands in the place of the journal's folder.
+    fn cannot_write(&self, cannot: bool) {
+        let (folder, aside) = (self.home.path().join("journal"), self.home.path().join("aside"));
+        if cannot {
+            std::fs::rename(&folder, aside).unwrap();
+            std::fs::write(folder, "").unwrap();
+        } else {
+            std::fs::remove_file(&folder).unwrap();
+            std::fs::rename(aside, folder).unwrap();
+        }
+    }
+
+    fn kept(&self) -> Vec<u8> {
+        file::read_memory_file(self.backlog.try_clone().unwrap()).unwrap()
     }
 
     fn write(&mut self, id: u32, entry: Entry) {
@@ -80,6 +100,10 @@ impl World {
     }
 }
 
+fn memory() -> OwnedFd {
+    file::memory_file(c"test", &[]).unwrap()
+}
+
 fn app() -> AppName {
     AppName::parse("web").unwrap()
 }
@@ -119,7 +143,7 @@ fn the_oldest_form_is_read() {
     std::fs::create_dir(home.path().join("journal")).unwrap();
     std::fs::write(home.path().join("journal/web.jsonl"), OLDEST).unwrap();
     let lines = OLDEST.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
-    assert_eq!(Journal::open(home.path()).unwrap().tails(), recover::tails(lines));
+    assert_eq!(Journal::open(home.path(), memory()).unwrap().tails(), recover::tails(lines));
 }
 
 #[test]
@@ -127,7 +151,7 @@ fn the_oldest_form_of_a_file_that_follows_another_is_read() {
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir(home.path().join("journal")).unwrap();
     std::fs::write(home.path().join("journal/web.jsonl"), CARRIED).unwrap();
-    let journal = Journal::open(home.path()).unwrap();
+    let journal = Journal::open(home.path(), memory()).unwrap();
     let shelf = &journal.shelves[&app()];
     assert_eq!((shelf.ends, shelf.whole, shelf.places.len()), (1, true, 2), "{shelf:?}");
     assert_eq!(journal.tails()[&Id(2)].last.tally.total, 2);
@@ -141,7 +165,7 @@ fn a_journal_that_is_torn_anywhere_gives_its_whole_lines_and_the_torn_one_is_kep
         let folder = home.path().join("journal");
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join("web.jsonl"), &text[..end]).unwrap();
-        let journal = Journal::open(home.path()).unwrap();
+        let journal = Journal::open(home.path(), memory()).unwrap();
         let whole = text[..end].rfind('\n').map_or(0, |at| at + 1);
         let lines = text[..whole].lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
         assert_eq!(journal.tails(), recover::tails(lines), "{end}");
@@ -212,6 +236,68 @@ fn a_journal_that_cannot_be_written_keeps_no_other_waiting() {
     world.journal.flush();
     assert!(!world.journal.is_behind());
     assert_eq!(world.all(), ["web-0#1"]);
+}
+
+#[test]
+fn what_waits_outlives_the_daemon_in_its_order_and_is_written_once() {
+    let mut world = World::new(10);
+    world.run(0, Cause::Signal);
+    world.cannot_write(true);
+    world.run(0, Cause::ExitCode);
+    let other = Line { instance: "api".into(), id: Id(9), ..world_line() };
+    world.journal.write(&AppName::parse("api").unwrap(), &other, 10);
+    world.run(0, Cause::ExitCode);
+    for _ in 0..2 {
+        world.again();
+        assert!(world.journal.is_behind());
+        assert_eq!(world.all(), ["web-0#3", "web-0#2"], "the first is on the disk, which cannot be read here");
+        assert_eq!(world.kept().iter().filter(|byte| **byte == b'\n').count(), 5);
+    }
+    let kept = world.kept();
+    world.cannot_write(false);
+    world.run(0, Cause::Signal);
+    assert!(!world.journal.is_behind());
+    assert_eq!(world.kept(), b"");
+    assert!(world.home.path().join("journal/api.jsonl").exists());
+    let all = ["web-0#4", "web-0#3", "web-0#2", "web-0#1"];
+    assert_eq!(world.all(), all);
+    // A daemon that died before it took out what it had written, and while it added a line.
+    for end in [&b""[..], b"web\t10\t{\"v\":1,", b"web"] {
+        world.backlog = file::memory_file(c"test", &[&kept, end].concat()).unwrap();
+        world.again();
+        assert_eq!(world.all(), all);
+        assert!(!world.journal.is_behind());
+        assert_eq!(world.tally(0).unwrap().total, 4);
+    }
+}
+
+#[test]
+fn what_waits_takes_no_more_memory_however_long() {
+    use std::os::unix::fs::MetadataExt;
+    let mut world = World::new(10);
+    world.cannot_write(true);
+    let pages = |world: &World| File::from(world.backlog.try_clone().unwrap()).metadata().unwrap().blocks();
+    // Two lines each.
+    (0..MOST_WAITING / 2).for_each(|_| world.run(0, Cause::Signal));
+    let most = pages(&world);
+    (0..MOST_WAITING / 2).for_each(|_| world.run(0, Cause::Signal));
+    // The numbers in them grow.
+    assert!(pages(&world) <= most * 5 / 4, "{} after {most}", pages(&world));
+    world.again();
+    assert_eq!(world.journal.waiting.len(), MOST_WAITING);
+    assert_eq!(world.tally(0).unwrap().total as usize, MOST_WAITING, "the oldest are lost, the counts are not");
+}
+
+/// The oldest form of what one daemon leaves to the next.
+#[test]
+fn a_backlog_of_version_1_is_read() {
+    let backlog = file::memory_file(c"test", BACKLOG.as_bytes()).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let journal = Journal::open(home.path(), backlog).unwrap();
+    assert!(!journal.is_behind());
+    let written = std::fs::read_to_string(home.path().join("journal/web.jsonl")).unwrap();
+    let lines: String = BACKLOG.lines().map(|line| format!("{}\n", line.splitn(3, '\t').nth(2).unwrap())).collect();
+    assert_eq!(written, lines);
 }
 
 fn world_line() -> Line {

@@ -57,6 +57,8 @@ pub struct Files {
     inodes: BTreeMap<(u64, u64), Weak<RefCell<LogFile>>>,
     paths: BTreeMap<PathBuf, Weak<RefCell<LogFile>>>,
     sweep_at: usize,
+    /// Of those that could not be written when their last writer went: when that was last said.
+    said: BTreeMap<PathBuf, Duration>,
 }
 
 impl Files {
@@ -66,7 +68,7 @@ impl Files {
             known.borrow_mut().target.clone_from(target);
             return known;
         }
-        let log = LogFile::open(target.clone());
+        let log = LogFile::open(target.clone(), self.said.remove(&target.path));
         let inode = log.inode();
         let shared = inode.and_then(|inode| self.inodes.get(&inode)).and_then(Weak::upgrade);
         let log = shared.unwrap_or_else(|| Rc::new(RefCell::new(log)));
@@ -76,6 +78,13 @@ impl Files {
         self.paths.insert(target.path.clone(), Rc::downgrade(&log));
         self.sweep();
         log
+    }
+
+    /// What is known of a file that cannot be written and has no writer: of an app that ends again and again it is not said each time.
+    pub fn remember(&mut self, log: LogFile) {
+        let now = clock::precise();
+        self.said.retain(|_, said| now - *said < SAY_AGAIN);
+        self.said.extend(log.said.map(|said| (log.target.path, said)));
     }
 
     /// Forgets files that nobody writes to any more, seldom enough to cost nothing.
@@ -148,7 +157,7 @@ impl LogFile {
         read.map_or_else(|_| Vec::new(), |()| bytes)
     }
 
-    fn open(target: Target) -> LogFile {
+    fn open(target: Target, said: Option<Duration>) -> LogFile {
         let mut log = LogFile {
             target,
             file: None,
@@ -159,10 +168,12 @@ impl LogFile {
             lost: 0,
             failing_since: None,
             news: None,
-            said: None,
-            is_said: false,
+            said,
+            is_said: said.is_some(),
         };
-        log.reopen();
+        if let Err(error) = log.try_open() {
+            log.failed(&error);
+        }
         log
     }
 
@@ -311,10 +322,9 @@ impl LogFile {
     }
 
     fn healed(&mut self) {
-        if self.failing_since.take().is_none() {
-            return;
+        if self.failing_since.take().is_some() {
+            self.news = Some(None);
         }
-        self.news = Some(None);
         if std::mem::take(&mut self.is_said) {
             tracing::info!(path = %self.target.path.display(), "a log can be written again");
         }

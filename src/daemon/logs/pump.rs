@@ -256,10 +256,11 @@ impl Work {
                 }
             }
             Order::Forget { run } => {
-                self.streams.retain(|_, flow| {
-                    flow.forgotten |= flow.run == run;
-                    !(flow.forgotten && flow.state == State::Ended)
-                });
+                self.streams.values_mut().filter(|flow| flow.run == run).for_each(|flow| flow.forgotten = true);
+                let done =
+                    |(token, flow): (&u64, &Flow)| (flow.forgotten && flow.state == State::Ended).then_some(*token);
+                let done: Vec<u64> = self.streams.iter().filter_map(done).collect();
+                done.into_iter().for_each(|token| self.let_go(token));
             }
             Order::Flush { ticket, paths } => {
                 for path in paths {
@@ -304,6 +305,18 @@ impl Work {
         self.streams.insert(token, flow);
     }
 
+    /// A stream is done with. Of a file that nobody writes to nobody looks whether it can be written again: who opens it next says how it is.
+    fn let_go(&mut self, token: u64) {
+        let Some(flow) = self.streams.remove(&token) else { return };
+        for log in flow.own.into_iter().chain(flow.combined) {
+            if let Some(log) = Rc::into_inner(log).map(RefCell::into_inner).filter(LogFile::fails) {
+                let path = log.path().to_owned();
+                self.files.remember(log);
+                let _ = self.told.send(Told::Fault { path, why: None });
+            }
+        }
+    }
+
     /// Moves what a pipe holds.
     fn turn(&mut self, token: u64, now: Duration) {
         let Some(flow) = self.streams.get_mut(&token) else { return };
@@ -343,7 +356,7 @@ impl Work {
         }
         if ended {
             if self.streams.get(&token).is_some_and(|flow| flow.forgotten) {
-                self.streams.remove(&token);
+                self.let_go(token);
             }
             return;
         }
