@@ -65,6 +65,8 @@ struct Count {
     short: u32,
     /// Short lives since anybody wished anything, as far as they count for sure.
     failures: u32,
+    /// What follows by the last record of a run that was no second one.
+    follows: Option<NextAction>,
     /// A job that waits for its time, since this end.
     awaits_time: Option<Wall>,
     /// The last time of `cron_restart` that came.
@@ -162,6 +164,11 @@ impl Laws {
     /// The wish that a run was started with.
     pub fn started_with(&self, run: RunId) -> Option<&Spec> {
         self.lives.get(&run).map(|life| &*life.spec)
+    }
+
+    /// What follows by the last record that decides it: of a reload's two runs, one that ends beside the other decides nothing.
+    pub fn follows(&self, id: Id) -> Option<NextAction> {
+        self.counts.get(&id)?.follows
     }
 
     pub fn nobody_waits(&self, story: &str) {
@@ -579,6 +586,9 @@ impl Laws {
                     }
                 } else if counts && truth == Cause::SpawnFailed {
                     count.failures += 1;
+                }
+                if record.next.action != NextAction::RunsOn {
+                    count.follows = Some(record.next.action);
                 }
                 // How long a lost one was at work is not known: a time since its start is caught up with.
                 let ended = record.started_at.filter(|_| record.cause == Cause::Lost).unwrap_or(record.ended_at);

@@ -388,7 +388,8 @@ fn came_true(world: &World, fleet: &Fleet, one: &Instance, story: &str) {
         (Want::Down, _) => broken("what is wanted down goes down", &detail, story),
         (Want::Up, Phase::Stopped) => {
             // Without a last record it was reset.
-            if one.seq == 0 || one.last.as_ref().is_some_and(|last| last.next.action != NextAction::Stop) {
+            let follows = one.last.as_ref().and_then(|_| world.laws.follows(one.id));
+            if one.seq == 0 || follows.is_some_and(|action| action != NextAction::Stop) {
                 broken("what is wanted up goes up", &detail, story);
             }
         }
