@@ -363,9 +363,13 @@ fn spec(name: &str, app: &AppPlan) -> Spec {
 fn rests(world: &mut World) {
     let story = world.transcript.clone();
     let fleet = world.fleet.as_ref().expect("a daemon lives");
-    // For the end of a job that goes on and on one may wait.
-    let waits = |one: &Instance| fleet.waits_for(one).filter(|_| one.phase == Phase::Queued);
-    if !fleet.instances().filter_map(waits).any(|unmet| unmet.need == Need::Done && unmet.is_coming) {
+    // For the end of a job that goes on and on one may wait, also while something else is restarted by the clock at this moment.
+    let waits =
+        |one: &Instance| one.phase == Phase::Queued && fleet.waits_for(one).is_some_and(|unmet| unmet.is_coming);
+    let for_an_end = |one: &Instance| {
+        fleet.app(&one.app).is_some_and(|app| app.spec.depends_on.values().any(|need| *need == Need::Done))
+    };
+    if !fleet.instances().any(|one| waits(one) && for_an_end(one)) {
         world.laws.nobody_waits(&story);
     }
     world.laws.all_is_written(&world.kernel, fleet, &story);
