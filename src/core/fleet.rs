@@ -256,9 +256,12 @@ impl Fleet {
 
     /// After every event: forget what is gone, give turns, answer who waits.
     pub(super) fn settle(&mut self, now: Now, out: &mut Vec<Action>) {
+        let parting = !self.leaving.is_empty();
         self.let_go(now, out);
         let touched = self.instances.look();
-        self.bury(out);
+        if self.bury() || parting {
+            self.forget_apps(out);
+        }
         // Before the next turns: what a client waits for may have failed, and be tried again in the same moment.
         self.weigh();
         // Before the turns: a job that has become an app is to have one.
@@ -294,23 +297,24 @@ impl Fleet {
         }
     }
 
-    fn bury(&mut self, out: &mut Vec<Action>) {
+    /// Is anybody buried?
+    fn bury(&mut self) -> bool {
         let buried: Vec<Id> = self.instances.gone().filter(|one| !one.lives()).map(|one| one.id).collect();
-        if buried.is_empty() {
-            return;
-        }
+        let any = !buried.is_empty();
         for instance in buried.into_iter().filter_map(|id| self.instances.remove(id)) {
             let number = self.numbers.entry(instance.name).or_default();
             *number = instance.seq.max(*number);
         }
-        let empty: Vec<AppName> = self
-            .apps
-            .iter()
-            .filter(|(name, app)| app.count == 0 && self.instances.of(name).next().is_none())
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in empty {
-            self.apps.remove(&name);
+        any
+    }
+
+    /// Forgets apps that are deleted, but not while others end one after the other: the order may go by what this one depends on.
+    pub(super) fn forget_apps(&mut self, out: &mut Vec<Action>) {
+        if !self.leaving.is_empty() {
+            return;
+        }
+        let is_empty = |name: &AppName, app: &mut App| app.count == 0 && self.instances.of(name).next().is_none();
+        for (name, _) in self.apps.extract_if(.., is_empty) {
             out.push(Action::Release { app: name });
         }
     }
