@@ -23,6 +23,8 @@ struct Life {
     shown: String,
     id: Id,
     spec: Arc<Spec>,
+    /// When its start was asked for.
+    asked_at: Wall,
     records: u32,
     start_lines: u32,
     /// A reset wrote its number.
@@ -219,7 +221,7 @@ impl Laws {
             Action::Spawn(order) => {
                 self.starts_after_what_it_needs(order, kernel, fleet, story);
                 self.comes_at_its_time(order, now, story);
-                self.spawn(order, kernel, story);
+                self.spawn(order, now, kernel, story);
             }
             Action::Signal { run, to, signal } => {
                 self.ends_after_what_needs_it(*run, kernel, fleet, story);
@@ -252,7 +254,7 @@ impl Laws {
         }
     }
 
-    fn spawn(&mut self, order: &Order, kernel: &Kernel, story: &str) {
+    fn spawn(&mut self, order: &Order, now: Now, kernel: &Kernel, story: &str) {
         let shown = format!("{}#{}", order.note.instance, order.note.seq);
         let successor = order.note.reload.is_some();
         let mut others = 0;
@@ -307,6 +309,7 @@ impl Laws {
                 shown,
                 id: order.note.id,
                 spec: order.spec.clone(),
+                asked_at: now.wall,
                 records: 0,
                 start_lines: 0,
                 mentioned: false,
@@ -590,9 +593,14 @@ impl Laws {
                 if record.next.action != NextAction::RunsOn {
                     count.follows = Some(record.next.action);
                 }
-                // How long a lost one was at work is not known: a time since its start is caught up with.
-                let ended = record.started_at.filter(|_| record.cause == Cause::Lost).unwrap_or(record.ended_at);
-                count.awaits_time = record.next.reason.starts_with("cron_restart ").then_some(ended);
+                let since = match record.cause {
+                    // How long it was at work is not known: a time since its start is caught up with.
+                    Cause::Lost => record.started_at.unwrap_or(record.ended_at),
+                    // It was never at work, and left no time to another.
+                    Cause::SpawnFailed => life.asked_at,
+                    _ => record.ended_at,
+                };
+                count.awaits_time = record.next.reason.starts_with("cron_restart ").then_some(since);
             }
         }
         let tally = &line.tally;
