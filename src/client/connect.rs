@@ -89,18 +89,17 @@ impl Daemon {
         let is_same = || self.home.is_held() && self.home.holder() == keeper;
         let asking = async {
             loop {
-                // Another keeper knows of no upgrade, and would begin it: the one that was to become the new binary died of it.
+                let stream = self.connect().await;
+                if stream.is_err() {
+                    // One that dies lets go of its socket before its lock.
+                    sleep(TRY_AGAIN).await;
+                }
+                // Another keeper knows of no upgrade, and would begin it: the one that was to become the new binary died of it. It signs
+                // before it listens, so whoever is connected to it sees that here.
                 if !is_same() {
                     return Err(self.keeper_died(&order.binary));
                 }
-                let stream = match self.connect().await {
-                    Ok(stream) => stream,
-                    Err(refusal) => {
-                        // One that dies lets go of its socket before its lock.
-                        sleep(TRY_AGAIN).await;
-                        return Err(if is_same() { refusal } else { self.keeper_died(&order.binary) });
-                    }
-                };
+                let stream = stream?;
                 match exchange(stream, "POST", "/v1/upgrade", body.clone().into()).await {
                     Ok(answer) => match parse::<Report>(&answer)? {
                         report if report.is_pending() => {}

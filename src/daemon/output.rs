@@ -4,8 +4,9 @@ use super::link::{Mark, Marks, Speaker};
 use super::logs::{self, Order, Pump, Sink, Target, Told};
 use crate::core::clock::{Millis, Mono, Wall};
 use crate::core::event::RunNote;
+use crate::core::log_name::LogFiles;
 use crate::core::name::{RunId, Ticket};
-use crate::core::spec::{Logs, Spec};
+use crate::core::spec::Spec;
 use crate::keeper::message::Stream;
 use crate::os::{clock, file};
 use std::collections::BTreeMap;
@@ -17,27 +18,12 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Lines of stderr that are looked at when a run has ended: a traceback can be long.
 const TAIL_LINES: usize = 500;
 
-/// The files of an instance; `None` where there is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Files {
-    pub out: Option<PathBuf>,
-    pub err: Option<PathBuf>,
-    pub combined: Option<PathBuf>,
-}
-
-impl Files {
-    #[must_use]
-    pub fn paths(self) -> Vec<PathBuf> {
-        [self.out, self.err, self.combined].into_iter().flatten().collect()
-    }
-}
-
 /// The daemon's side of the pump.
 #[derive(Debug)]
 pub struct Output {
     home: PathBuf,
     pump: Pump,
-    runs: BTreeMap<RunId, Files>,
+    runs: BTreeMap<RunId, LogFiles>,
     lost: BTreeMap<PathBuf, Lost>,
     faults: BTreeMap<PathBuf, String>,
 }
@@ -89,26 +75,15 @@ impl Output {
 
     /// The files of an instance.
     #[must_use]
-    pub fn files(&self, spec: &Spec, instance: &str, slot: u32) -> Files {
-        let Logs { out, err, combined, merge, disabled, .. } = &spec.logs;
-        if *disabled {
-            return Files::default();
-        }
-        let several = spec.instances.is_some() && !merge;
-        let own = |path: &PathBuf| if several { with_slot(path, slot) } else { path.clone() };
-        let standard = |which: &str| self.home.join("logs").join(format!("{instance}.{which}.log"));
-        Files {
-            out: Some(out.as_ref().map_or_else(|| standard("out"), own)),
-            err: Some(err.as_ref().map_or_else(|| standard("err"), own)),
-            combined: combined.as_ref().map(own),
-        }
+    pub fn files(&self, spec: &Spec, instance: &str, slot: u32) -> LogFiles {
+        LogFiles::of(&self.home, spec, instance, slot)
     }
 
     /// Where a run's output will begin. Makes the folders that are missing, as PM2 does.
     ///
     /// # Errors
     /// The first file that cannot be opened, and why.
-    pub fn marks(&self, files: &Files) -> Result<Marks, (PathBuf, io::Error)> {
+    pub fn marks(&self, files: &LogFiles) -> Result<Marks, (PathBuf, io::Error)> {
         let mark = |path: &Option<PathBuf>| match path {
             None => Ok(Mark::default()),
             Some(path) => logs::mark(path).map_err(|error| (path.clone(), error)),
@@ -121,7 +96,7 @@ impl Output {
     pub fn attach(&mut self, run: RunId, spec: Option<&Spec>, note: &RunNote, slot: u32, pipes: (OwnedFd, OwnedFd)) {
         let files = match spec {
             Some(spec) => self.files(spec, &note.instance, slot),
-            None => Files::default(),
+            None => LogFiles::default(),
         };
         let limits = spec.map(|spec| spec.logs.clone()).unwrap_or_default();
         let target = |path: &Option<PathBuf>| {
@@ -188,24 +163,24 @@ impl Output {
 
     /// The first of these files that cannot be written now, and why.
     #[must_use]
-    pub fn fault(&self, files: &Files) -> Option<(&Path, &str)> {
+    pub fn fault(&self, files: &LogFiles) -> Option<(&Path, &str)> {
         let path = |path| self.faults.get_key_value(path).map(|(path, why)| (path.as_path(), why.as_str()));
         [&files.out, &files.err, &files.combined].into_iter().flatten().find_map(path)
     }
 
     /// Bytes of these files that found no place since this daemon began.
     #[must_use]
-    pub fn lost(&self, files: &Files) -> u64 {
+    pub fn lost(&self, files: &LogFiles) -> u64 {
         self.losses(files).map(|lost| lost.bytes).sum()
     }
 
     /// Those of the last hour.
     #[must_use]
-    pub fn lost_lately(&self, files: &Files, now: Mono) -> u64 {
+    pub fn lost_lately(&self, files: &LogFiles, now: Mono) -> u64 {
         self.losses(files).filter(|lost| now - lost.last <= LATELY).map(|lost| lost.lately).sum()
     }
 
-    fn losses<'a>(&'a self, files: &'a Files) -> impl Iterator<Item = &'a Lost> {
+    fn losses<'a>(&'a self, files: &'a LogFiles) -> impl Iterator<Item = &'a Lost> {
         [&files.out, &files.err, &files.combined].into_iter().flatten().filter_map(|path| self.lost.get(path))
     }
 
@@ -229,29 +204,5 @@ impl Output {
     pub fn stderr_file(&self, run: RunId) -> Option<(&Path, Wall)> {
         let path = self.runs.get(&run)?.err.as_ref()?;
         Some((path, clock::wall(std::fs::metadata(path).ok()?.modified().ok()?)))
-    }
-}
-
-/// `app.log` of the third instance is `app-2.log`, and `app.pid` is `app-2.pid`, as in PM2.
-pub fn with_slot(path: &Path, slot: u32) -> PathBuf {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if path.starts_with("/dev") {
-        return path.to_owned();
-    }
-    let ending = [".log", ".pid"].into_iter().find(|ending| name.ends_with(ending)).unwrap_or_default();
-    let stem = name.strip_suffix(ending).unwrap_or(&name);
-    path.with_file_name(format!("{stem}-{slot}{ending}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_instance_has_its_number_before_the_ending() {
-        assert_eq!(with_slot(Path::new("/var/log/app.log"), 2), Path::new("/var/log/app-2.log"));
-        assert_eq!(with_slot(Path::new("/run/app.pid"), 1), Path::new("/run/app-1.pid"));
-        assert_eq!(with_slot(Path::new("/var/log/app"), 0), Path::new("/var/log/app-0"));
-        assert_eq!(with_slot(Path::new("/dev/null"), 1), Path::new("/dev/null"));
     }
 }

@@ -26,6 +26,7 @@ use crate::core::command::{Asked, Change, ChangeKind, Command, PROTOCOL, Refusal
 use crate::core::event::{Event, Exit, ExitStatus, Facts, Killed, Killer};
 use crate::core::fleet::Fleet;
 use crate::core::instance::{Instance, Phase, Want};
+use crate::core::log_name::LogFiles;
 use crate::core::name::{AppName, Id, RunId, Ticket};
 use crate::core::probe::Outcome;
 use crate::core::record::{
@@ -1340,7 +1341,7 @@ impl Daemon {
         Ok(json(&ids.iter().filter_map(|id| self.fleet.instance(*id)).map(view).collect::<Vec<_>>()))
     }
 
-    pub(super) fn files(&self, id: Id) -> Option<super::output::Files> {
+    pub(super) fn files(&self, id: Id) -> Option<LogFiles> {
         let one = self.fleet.instance(id)?;
         let app = self.fleet.app(&one.app)?;
         Some(self.output.files(&app.spec, &one.name, one.slot))

@@ -1,6 +1,6 @@
 //! Files that hold the pid of a run, for monit and scripts.
 
-use super::output::with_slot;
+use crate::core::log_name::with_slot;
 use crate::core::name::RunId;
 use crate::core::spec::Spec;
 use crate::os::{file, process};

@@ -400,9 +400,14 @@ pub fn wait_writable(fd: BorrowedFd<'_>, limit: u16) -> io::Result<()> {
 pub fn wait_ended(pidfds: &[BorrowedFd<'_>], limit: std::time::Duration) {
     let until = super::clock::precise() + limit;
     for pidfd in pidfds {
-        let left = until.saturating_sub(super::clock::precise()).as_millis();
-        let mut fds = [nix::poll::PollFd::new(*pidfd, nix::poll::PollFlags::POLLIN)];
-        let _ = nix::poll::poll(&mut fds, u16::try_from(left).unwrap_or(u16::MAX));
+        loop {
+            let left = until.saturating_sub(super::clock::precise()).as_millis();
+            let mut fds = [nix::poll::PollFd::new(*pidfd, nix::poll::PollFlags::POLLIN)];
+            // A signal that comes meanwhile, as of another child's end, is no end of this one.
+            if nix::poll::poll(&mut fds, u16::try_from(left).unwrap_or(u16::MAX)) != Err(Errno::EINTR) {
+                break;
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `stead daemon` as a service: what its manager hears of it, and what is done when it is told to end.
 
 use crate::harness::{
-    Foreground, Stead, begun, children, eventually, has_program, is_alive, is_root, signal, until, variable,
+    Foreground, Stead, begun, children, eventually, freeze, has_program, is_alive, is_root, signal, until, variable,
 };
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 const HUP: i32 = 1;
 const INT: i32 = 2;
 const TERM: i32 = 15;
+const CONT: i32 = 18;
 
 /// Who runs stead as a service.
 struct Manager {
@@ -161,6 +162,31 @@ fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.lines().filter(|line| !line.contains("INFO")).collect();
     lines.sort_unstable();
     lines
+}
+
+/// It asks where the logs are; here nobody is left who could answer.
+#[test]
+fn a_mirror_that_comes_to_its_turn_when_all_has_ended_copies_logs_outside_the_home_too() {
+    let stead = Stead::new();
+    talkers(&stead);
+    let running = stead.begin(["daemon", "ecosystem.yaml"]);
+    let is_mirror = |pid: &i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.windows(6).any(|word| word == b"mirror")
+    };
+    let mirror = || children(running.pid()).into_iter().find(is_mirror);
+    until("the mirror is there", || mirror().is_some());
+    let mirror = mirror().unwrap();
+    freeze(mirror);
+    for name in ["web", "worker"] {
+        until("it runs", || stead.diary(name).len() == 1);
+    }
+    signal(running.pid(), TERM);
+    until("all has ended", || children(running.pid()) == [mirror]);
+    signal(mirror, CONT);
+    let said = running.end();
+    let out = ["web    | bye", "web    | hello from web#1", "worker | bye", "worker | hello from worker#1"];
+    assert_eq!((said.status, sorted(&said.stdout)), (Some(0), out.to_vec()), "{said:?}");
 }
 
 #[test]

@@ -3,12 +3,15 @@
 use super::or_all;
 use crate::client::cli::LogsArgs;
 use crate::client::connect::{Daemon, path_with};
+use crate::client::home::Home;
 use crate::client::render::screen::{self, Screen, Style};
 use crate::client::render::text;
 use crate::client::render::why::separator;
 use crate::client::tail::{self, Follow, Line};
 use crate::client::{Context, Outcome};
 use crate::core::command::{Refusal, RefusalKind};
+use crate::core::log_name::LogFiles;
+use crate::core::recover::{WantedApp, WantedInstance};
 use crate::core::view::{Description, RunView};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -182,12 +185,26 @@ pub(super) async fn find(context: &Context, args: &LogsArgs) -> Result<Vec<Sourc
 }
 
 fn of_instance(one: &Description) -> Vec<Source> {
-    let source = |is_err, path: &PathBuf| Source { name: one.view.name.clone(), is_err, path: path.clone() };
-    let both: Vec<Source> = [(false, &one.out_file), (true, &one.error_file)]
+    let files = LogFiles { out: one.out_file.clone(), err: one.error_file.clone(), combined: one.log_file.clone() };
+    of_files(&one.view.name, files)
+}
+
+fn of_files(name: &str, files: LogFiles) -> Vec<Source> {
+    let source = |is_err, path| Source { name: name.to_owned(), is_err, path };
+    let both: Vec<Source> = [(false, files.out), (true, files.err)]
         .into_iter()
-        .filter_map(|(is_err, path)| Some(source(is_err, path.as_ref()?)))
+        .filter_map(|(is_err, path)| Some(source(is_err, path?)))
         .collect();
-    if both.is_empty() { one.log_file.iter().map(|path| source(false, path)).collect() } else { both }
+    if both.is_empty() { files.combined.map(|path| source(false, path)).into_iter().collect() } else { both }
+}
+
+/// The logs of all that is wanted, as the file says: where no daemon can be asked any more.
+pub(super) fn of_wanted(home: &Home) -> Vec<Source> {
+    let of_app = |app: &WantedApp| -> Vec<Source> {
+        let files = |one: &WantedInstance| LogFiles::of(&home.path, &app.spec, &one.name, one.slot);
+        app.instances.iter().flat_map(|one| of_files(&one.name, files(one))).collect()
+    };
+    home.wanted().apps.iter().flat_map(of_app).collect()
 }
 
 /// `NAME.out.log` and `NAME.err.log`; an app's instances are called `NAME-0`, `NAME-1` …

@@ -1,7 +1,7 @@
 //! What apps write, copied to the stdout and stderr of `stead daemon`, as who runs a container expects it. The log files are what it reads:
 //! a reader that stands still holds up nobody but this process.
 
-use super::logs::{LOOK_AGAIN, Source, find, of_home};
+use super::logs::{LOOK_AGAIN, Source, find, of_home, of_wanted};
 use crate::client::Context;
 use crate::client::cli::{AppLogs, LogsArgs};
 use crate::client::home::Home;
@@ -89,6 +89,8 @@ pub async fn run(context: &Context, how: AppLogs) -> io::Result<()> {
             _ = &mut ended => break,
         }
     }
+    // Of a short life, or of an app that came at the very end, the daemon was never asked.
+    mirror.add(of_wanted(home));
     mirror.add(of_home(&home.path.join("logs"), "all"));
     mirror.look(true)
 }
