@@ -158,6 +158,17 @@ fn in_namespace(stead: &Stead, mounts: &str) -> Option<crate::harness::Foregroun
     Some(stead.foreground_by(command))
 }
 
+/// A disk of its own for the home, and the script that mounts it; `options`: of tmpfs.
+fn small_disk(stead: &Stead, options: &str) -> (String, String) {
+    let disk = stead.work.parent().unwrap().join("disk").display().to_string();
+    // The harness sees it through a link into the namespace.
+    let mounts = format!(
+        "mkdir {disk} && mount -t tmpfs -o {options},mode=0700 none {disk} && ln -s /proc/$$/root{disk} {}",
+        stead.home.display()
+    );
+    (disk, mounts)
+}
+
 /// Runs a command in that stead's mounts.
 fn inside(foreground: &crate::harness::Foreground, script: &str) -> bool {
     let pid = foreground.pid().to_string();
@@ -173,12 +184,7 @@ fn a_disk_that_is_full_or_read_only_costs_no_app_and_each_fault_is_told_once_and
         "ecosystem.yaml",
         "apps:\n  - {name: a, script: ./app.py, max_restarts: 1000}\n  - {name: b, script: ./app.py}\n",
     );
-    let disk = stead.work.parent().unwrap().join("disk").display().to_string();
-    // The harness sees it through a link into the namespace.
-    let mounts = format!(
-        "mkdir {disk} && mount -t tmpfs -o size=1m,mode=0700 none {disk} && ln -s /proc/$$/root{disk} {}",
-        stead.home.display()
-    );
+    let (disk, mounts) = small_disk(&stead, "size=1m");
     let Some(foreground) = in_namespace(&stead, &mounts) else { return };
     let stead = &stead;
     let mut begun = 1;
@@ -272,11 +278,7 @@ fn records_that_wait_for_room_on_the_disk_outlive_the_daemon_and_stand_there_onc
         "ecosystem.yaml",
         "apps:\n  - {name: a, script: ./app.py, max_restarts: 1000}\n  - {name: b, script: /bin/sleep, args: '1000'}\n",
     );
-    let disk = stead.work.parent().unwrap().join("disk").display().to_string();
-    let mounts = format!(
-        "mkdir {disk} && mount -t tmpfs -o size=1m,mode=0700 none {disk} && ln -s /proc/$$/root{disk} {}",
-        stead.home.display()
-    );
+    let (disk, mounts) = small_disk(&stead, "size=1m");
     let Some(foreground) = in_namespace(&stead, &mounts) else { return };
     let mut ends: Vec<(u64, String)> = Vec::new();
     let mut ends_by = |number: i32, how: &str| {
@@ -415,11 +417,7 @@ fn a_disk_without_free_inodes_costs_no_app_and_each_fault_is_told_and_heals() {
     stead.kit();
     stead.file("app.py", "from kit import *\nnote('begun')\nprint('up', flush=True)\nforever()\n");
     stead.file("ecosystem.yaml", "apps:\n  - {name: a, script: ./app.py, max_restarts: 1000}\n");
-    let disk = stead.work.parent().unwrap().join("disk").display().to_string();
-    let mounts = format!(
-        "mkdir {disk} && mount -t tmpfs -o nr_inodes=200,mode=0700 none {disk} && ln -s /proc/$$/root{disk} {}",
-        stead.home.display()
-    );
+    let (disk, mounts) = small_disk(&stead, "nr_inodes=200");
     let Some(foreground) = in_namespace(&stead, &mounts) else { return };
     until("it is up", || stead.diary("a").len() == 1 && stead.instance("a")["status"] == "online");
     inside(&foreground, &format!("mkdir {disk}/fill && n=0; while : >{disk}/fill/$n; do n=$((n+1)); done 2>/dev/null"));
