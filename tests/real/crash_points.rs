@@ -3,6 +3,7 @@
 
 use crate::harness::{Said, Stead, daemon_of, eventually_within, is_alive, signal, until};
 use serde_json::{Value, json};
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -134,7 +135,12 @@ fn a_daemon_that_dies_between_any_two_actions_loses_and_doubles_nothing() {
         let fleets: Vec<_> = (0..FLEETS as u64)
             .map(|n| scope.spawn(move || suffers(&mut Dice(0x9E37_79B9_7F4A_7C15 ^ (seed * 100 + n)), deaths)))
             .collect();
-        fleets.into_iter().flat_map(|fleet| fleet.join().unwrap()).collect()
+        // What a fleet says of its end is said last: a CI that shows the end of the output shows it.
+        let said = |why: Box<dyn Any + Send>| match why.downcast_ref::<String>() {
+            Some(why) => panic!("{why}"),
+            None => std::panic::resume_unwind(why),
+        };
+        fleets.into_iter().flat_map(|fleet| fleet.join().unwrap_or_else(said)).collect()
     });
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for place in &died {
