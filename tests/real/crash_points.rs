@@ -1,7 +1,7 @@
 //! The daemon dies by SIGKILL between any two of its actions (`os/crash`), again and again, while apps crash, write and are started
 //! and stopped. The apps keep a diary of their own, and at the end stead must say the same.
 
-use crate::harness::{Said, Stead, daemon_of, eventually_within, is_alive, signal, until};
+use crate::harness::{Said, Stead, daemon_of, eventually, eventually_within, is_alive, signal, until};
 use serde_json::{Value, json};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -220,8 +220,11 @@ fn suffers(dice: &mut Dice, deaths: usize) -> Vec<String> {
     assert_counted(&stead, "turning");
     assert_eq!(stead.diary("two"), [""; 0], "two runs of an instance lived at once");
     assert_eq!(stead.processes().len(), 2, "keeper and daemon");
-    let leaves: Vec<PathBuf> = stead.groups().iter().flat_map(|group| leaves(group)).collect();
-    assert!(leaves.is_empty(), "groups of runs were left behind: {leaves:?}");
+    // The kernel may call a group busy for a moment after its last process was reaped; the daemon's next beat tries again.
+    eventually("no group of a run is left behind", || {
+        let leaves: Vec<PathBuf> = stead.groups().iter().flat_map(|group| leaves(group)).collect();
+        if leaves.is_empty() { Ok(()) } else { Err(format!("{leaves:?}")) }
+    });
     died
 }
 
