@@ -23,6 +23,9 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// A line that runs on for longer than this past the size limit is cut, for a file may not grow for ever.
 const LONGEST_LINE: u64 = 16 << 20;
 
+/// A SIGKILL can cut a write(2) short only between two pages; of larger pages this is a divisor.
+const PAGE: u64 = 4096;
+
 /// Where a stream goes, and how the file is rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -251,6 +254,14 @@ impl LogFile {
         if let Err(error) = result {
             self.failed(&error);
             self.lost += missing;
+        }
+    }
+
+    /// Ends a line that a daemon left in its midst when it died amid a write: the piece comes again, whole, and is not to be glued to it.
+    /// An app's own unfinished line that ends just at a page is ended too, which loses nothing.
+    pub fn end_torn_line(&mut self) {
+        if self.regular && self.size > 0 && self.size.is_multiple_of(PAGE) && !self.at_line_start() {
+            self.write(b"\n");
         }
     }
 

@@ -282,6 +282,11 @@ impl Work {
         let token = run.0 * 2 + u64::from(stream == Stream::Err);
         let own = sink.own.as_ref().map(|target| self.files.get(target));
         let combined = sink.combined.as_ref().map(|target| self.files.get(target));
+        // What splice(2) moves leaves the pipe as it comes into the file; what is written is there twice, or torn, where a daemon died.
+        let written = own.iter().filter(|_| sink.timestamp.is_some()).chain(&combined);
+        for just_opened in written.filter(|log| Rc::strong_count(log) == 1) {
+            just_opened.borrow_mut().end_torn_line();
+        }
         let line_start = own.as_ref().is_none_or(|log| log.borrow().at_line_start());
         let flow = Flow {
             run,
