@@ -117,7 +117,9 @@ impl Home {
     /// Puts a line into stead's own log.
     pub fn note(&self, warning: &str) {
         let log = file::private_append(&self.path.join("stead.log"));
-        let _ = log.and_then(|mut log| writeln!(log, "{}  WARN {warning}", String::from(clock::now().wall)));
+        // By one write: the daemon writes there too.
+        let line = format!("{}  WARN {warning}\n", String::from(clock::now().wall));
+        let _ = log.and_then(|mut log| log.write_all(line.as_bytes()));
     }
 
     /// Does a keeper (or a client that is just starting one) hold the lock? Where we may not look, nobody can say that it does not.

@@ -555,6 +555,24 @@ fn a_line_torn_by_a_death_amid_a_write_is_ended_before_its_piece_comes_again() {
     }
 }
 
+/// The index of a log was written by four writes a line, and a daemon died between two: two lines became one, of a place behind the end.
+#[test]
+fn a_torn_line_of_an_index_is_cut_off_before_the_next_is_written() {
+    let stead = Stead::new();
+    let index = stead.home.join("logs/app.out.log.idx");
+    std::fs::create_dir_all(index.parent().unwrap()).unwrap();
+    std::fs::write(&index, "0 1000\n45423").unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
+    std::fs::File::options().append(true).open(&index).unwrap().set_modified(long_ago).unwrap();
+    stead.start("apps:\n  - {name: app, script: /bin/sh, args: [-c, 'echo hello; exec sleep 1000']}\n");
+    let text = eventually("a line is indexed", || {
+        let text = std::fs::read_to_string(&index).unwrap();
+        if text.lines().count() == 2 && text.ends_with('\n') { Ok(text) } else { Err(text) }
+    });
+    assert!(text.starts_with("0 1000\n0 1"), "{text}");
+    assert_indexed(&stead.home.join("logs"));
+}
+
 /// A daemon that has served is followed at once, however many there were before it.
 #[test]
 fn a_daemon_that_served_for_a_second_is_followed_at_once() {

@@ -333,6 +333,7 @@ fn a_taken_port_is_waited_for_and_its_holder_named() {
         let one = stead.until_status(name, "online");
         assert!(one["restarts_unplanned"].as_u64() < Some(10), "{one}");
     }
+    until("web listens", || std::net::TcpStream::connect(("127.0.0.1", first)).is_ok());
     // The next holder is one of ours.
     stead.file(
         "more.yaml",

@@ -378,9 +378,10 @@ impl LogFile {
         if self.index.is_none() {
             let path = index_of(&self.target.path);
             let written = std::fs::metadata(&path).and_then(|meta| meta.modified()).map_or(Wall(0), clock::wall);
-            let options = OpenOptions::new().append(true).create(true).mode(0o600).clone();
+            let options = OpenOptions::new().read(true).append(true).create(true).mode(0o600).clone();
             let opened = open_named(&path, &options);
             self.index = opened.ok().filter(|file| file.metadata().is_ok_and(|meta| meta.is_file()));
+            let _ = self.index.as_ref().map(cut_torn_line);
             if (now.0 - written.0).unsigned_abs() < 1000 {
                 self.indexed = written;
                 return;
@@ -388,9 +389,22 @@ impl LogFile {
         }
         self.indexed = now;
         if let Some(index) = &mut self.index {
-            let _ = writeln!(index, "{} {}", self.size, now.0);
+            // By one write: `writeln!` makes four, and a daemon may die between any two.
+            let _ = index.write_all(format!("{} {}\n", self.size, now.0).as_bytes());
         }
     }
+}
+
+/// Cuts off the end of an index behind its last whole line: a daemon died as it wrote there.
+fn cut_torn_line(index: &File) -> io::Result<()> {
+    /// No line of an index is as long.
+    const LONGEST: u64 = 64;
+    let size = index.metadata()?.len();
+    let from = size.saturating_sub(LONGEST);
+    let mut end = vec![0; (size - from) as usize];
+    index.read_exact_at(&mut end, from)?;
+    let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    if whole < end.len() { index.set_len(from + whole as u64) } else { Ok(()) }
 }
 
 /// Removes the numbered logs of `path` that were last written to longer ago than `age`. A gap that this leaves is filled by the next rotation.
