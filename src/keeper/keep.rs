@@ -16,7 +16,7 @@ use crate::os::role::Mirror;
 use crate::os::signal::Came;
 use crate::os::spawn::{self, Plan, Stage, Stdio};
 use crate::os::strings::Strings;
-use crate::os::{clock, file, pipe, role, signal, socket};
+use crate::os::{clock, file, pipe, role, signal, socket, text};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +31,9 @@ const UNATTENDED: Millis = Millis(5_000);
 
 /// Told to end, and no daemon to do it in an orderly way: after this long the keeper ends everything itself.
 const PATIENCE: Millis = Millis(15_000);
+
+/// After so long without an event it gives back the memory that its code takes.
+const QUIET: Millis = Millis(1_000);
 
 /// A second signal to end means at once. One that comes sooner than this is the first one's echo: timeout(1) signals its child, then its
 /// whole group.
@@ -168,9 +171,15 @@ impl Keeper {
 
     pub(super) fn keep(&mut self, signals: &OwnedFd) {
         let mut buffer = vec![0; socket::MAX_PACKET];
+        // When it will have been quiet for long enough to rest; `None`: it rests.
+        let mut rests_at = Some(clock::now().mono + QUIET);
         loop {
             self.follow_upgrade(signals);
             let now = clock::now();
+            if rests_at.is_some_and(|at| at <= now.mono) {
+                text::release();
+                rests_at = None;
+            }
             if !self.upgrade.is_leaving()
                 && let Ok(true) =
                     self.attendant.start_if_due(now, &self.daemon_plan, self.files, &self.null, &self.daemon_stderr)
@@ -178,8 +187,10 @@ impl Keeper {
                 self.greeting = Some(Greeting::Hello)
             }
             let blocked = self.speak();
-            let until = self.deadline(now);
-            self.wait(signals, blocked, until);
+            let until = self.deadline(now).into_iter().chain(rests_at).min();
+            if self.wait(signals, blocked, until) {
+                rests_at = Some(clock::now().mono + QUIET);
+            }
             for came in signal::read(signals) {
                 self.heard(came);
             }
@@ -197,8 +208,8 @@ impl Keeper {
         }
     }
 
-    /// Waits for anything to happen.
-    fn wait(&self, signals: &OwnedFd, blocked: bool, until: Option<Mono>) {
+    /// Waits for anything to happen. `false`: nothing did.
+    fn wait(&self, signals: &OwnedFd, blocked: bool, until: Option<Mono>) -> bool {
         let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         if let Some(socket) = self.attendant.socket() {
             let out = if blocked { PollFlags::POLLOUT } else { PollFlags::empty() };
@@ -212,7 +223,7 @@ impl Keeper {
             PollTimeout::try_from(wait.saturating_add(1).min(60_000) as i32).unwrap_or(PollTimeout::ZERO)
         });
         // An interruption is as good as an event: the loop looks at everything.
-        let _ = nix::poll::poll(&mut fds, timeout);
+        nix::poll::poll(&mut fds, timeout) != Ok(0)
     }
 
     fn deadline(&mut self, now: Now) -> Option<Mono> {

@@ -20,6 +20,7 @@ pub mod spawn;
 pub mod strings;
 pub mod systemd;
 pub mod terminal;
+pub mod text;
 pub mod user;
 pub mod wait;
 

@@ -356,3 +356,33 @@ fn a_script_that_captures_start_ends() {
     }
     assert_eq!(nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(keeper))).unwrap().as_raw(), keeper);
 }
+
+/// Resident kB of the program's code in a process.
+fn code(pid: i32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    let mut lines =
+        text.lines().skip_while(|line| !(line.contains(" r-xp ") && line.ends_with(program.to_str().unwrap())));
+    let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    rss.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_keeper_that_rests_gives_its_code_back_and_works_on() {
+    let stead = three();
+    stead.ok(["start", "ecosystem.yaml"]);
+    let keeper = stead.keeper_pid();
+    for restarts in 1..=2 {
+        // It runs what it needs to wait, and no more.
+        eventually("it rests", || {
+            let (rests, works) = (code(keeper), code(stead.daemon_pid()));
+            if rests < works / 4 { Ok(()) } else { Err(format!("{rests} kB of code, the daemon {works}")) }
+        });
+        signal(stead.pid("a"), KILL);
+        eventually("the next run is there", || {
+            let one = stead.instance("a");
+            if one["restarts"] == restarts && one["status"] == "online" { Ok(()) } else { Err(format!("{one:#}")) }
+        });
+    }
+    assert_never_two(&stead);
+}
