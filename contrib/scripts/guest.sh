@@ -19,7 +19,8 @@ COMMANDS (of sh) run in /run/work, with STEAD_HOME in /run. The guest has comman
   in-scope NAME COMMAND...  run it in a new group, as \`systemd-run --scope -p Delegate=yes\` does
   eventually COMMAND...     run it until it succeeds, for 60 s at most
 
-Exit status: that of COMMANDS; 124 if the limit came first, 125 if the guest did not boot or ended without a status.
+Exit status: that of COMMANDS; 124 if the limit came first, 125 if the guest did not boot or ended without a status,
+126 if the CPU has registers (AMX) that its kernel is too old for.
 END
 }
 
@@ -122,5 +123,9 @@ grep -v '^epollctl add err' "$dir/console" | tail -n 40 >&2 || true
 if [ -e "$dir/late" ]; then
   echo "error: the guest did not end within $limit s" >&2
   exit 124
+fi
+if grep -q 'ptrace set fp regs failed' "$dir/console"; then
+  echo "error: this user-mode Linux cannot carry the registers of this CPU (it has AMX): no guest can boot here" >&2
+  exit 126
 fi
 fail "the guest ended by itself, without a status (its kernel: $ended)"
