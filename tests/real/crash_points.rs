@@ -394,7 +394,7 @@ fn assert_said(stead: &Stead, name: &str) {
     let near = at.unwrap_or(said.len().min(expected.len()));
     let shown = |all: &[String]| all[near.saturating_sub(3).min(all.len())..(near + 3).min(all.len())].to_vec();
     let said: Vec<String> = said.into_iter().map(str::to_owned).collect();
-    let not_noted = runs.last().map(|run| format!("{run} bye"));
+    let not_noted = runs.last().filter(|run| !ended.contains_key(*run)).map(|run| format!("{run} bye"));
     let more = said.get(expected.len()..).unwrap_or_default();
     let complete = match more {
         [] => said.len() + 1 >= expected.len(),

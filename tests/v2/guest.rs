@@ -25,18 +25,18 @@ pub struct Said {
     pub stderr: String,
 }
 
+/// Past the capture of a test's output, which is shown of failed tests only.
+fn skipped(why: &str) {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: {why}");
+}
+
 impl Guest {
     /// A guest of 256 MiB for a script of root's. `None` on a machine that Debian has no such kernel for: the test is skipped,
     /// and says so.
     pub fn new() -> Option<Guest> {
         if !cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
-            let name = std::thread::current().name().unwrap_or("a test").to_owned();
-            // Past the capture of a test's output, which is shown of failed tests only.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: {name}: there is no user-mode Linux for {}",
-                std::env::consts::ARCH
-            );
+            skipped(&format!("there is no user-mode Linux for {}", std::env::consts::ARCH));
             return None;
         }
         let guest = Guest {
@@ -49,11 +49,7 @@ impl Guest {
             files: String::new(),
         };
         if guest.is_too_old_for_this_cpu() {
-            let name = std::thread::current().name().unwrap_or("a test").to_owned();
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: {name}: this user-mode Linux cannot carry the registers of this CPU (AMX)"
-            );
+            skipped("this user-mode Linux cannot carry the registers of this CPU (AMX)");
             return None;
         }
         Some(guest)
@@ -79,8 +75,7 @@ impl Guest {
     /// says so. With a disk, all that the guest writes is there at the next boot.
     pub fn systemd(mut self) -> Option<Guest> {
         if !Path::new("/lib/systemd/systemd").exists() {
-            let name = std::thread::current().name().unwrap_or("a test").to_owned();
-            let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: there is no /lib/systemd/systemd (Debian: systemd)");
+            skipped("there is no /lib/systemd/systemd (Debian: systemd)");
             return None;
         }
         self.systemd = true;
